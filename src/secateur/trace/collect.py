@@ -1,0 +1,212 @@
+"""Write down the units of a run as `Groups`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.trace.classes import FREE, NONE, Ids
+from secateur.trace.tape import Tape
+from secateur.trace.units import Units
+from secateur.types.equation import Attribute, Count, Equation, Expression, Operation, attributes, counts
+from secateur.types.group import (
+    Activation,
+    Contraction,
+    Declared,
+    Extent,
+    Fixed,
+    Group,
+    Groups,
+    Member,
+    Role,
+)
+
+
+def collect(tape: Tape, model: nn.Module, units: Units) -> Groups:
+    """All groups with their members, costs, equations, and what is fixed."""
+    names = _names(units)
+    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers())
+    extents = _Extents(tape, units, names)
+    equations = _equations(tape, extents)
+    declared = _declared(tape, units, extents)
+    members, activations = _members(tape, units), _activations(tape, units)
+    groups = tuple(
+        Group(
+            name,
+            "channel",
+            units.sizes[i],
+            tuple(members[i]),
+            tuple(activations[i]),
+            tuple(declared[i]),
+        )
+        for i, name in enumerate(names)
+    )
+    contractions = tuple(
+        Contraction(
+            p.module,
+            p.operator,
+            p.fixed,
+            tuple(extents.position(e) for e in p.extents),
+            p.weight,
+            p.uses,
+        )
+        for p in tape.products
+    )
+    shapes = {name: tuple(t.shape) for name, t in (parameters | buffers).items()}
+    fixed = _fixed(tape, units, parameters)
+    return Groups(
+        groups, fixed, shapes, frozenset(parameters), tuple(extents.found), contractions, equations
+    )
+
+
+def _names(units: Units) -> list[str]:
+    """A group is called after the module whose weight leads it, or after the parameter."""
+    taken: set[str] = set()
+    names = []
+    for block in units.lead:
+        plain = block.name.removesuffix(".weight")
+        if ".parametrizations.weight." in block.name:
+            plain = block.name.partition(".parametrizations.")[0]
+        candidates = [plain, block.name, f"{block.name}[{block.dim}]"]
+        candidates += [f"{block.name}[{block.dim}]:{i}" for i in range(2, len(units.lead) + 2)]
+        name = next(c for c in candidates if c not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _parts(units: Units, roots: Ids) -> list[tuple[int, Tensor]]:
+    """(group, unit_of) for every group that a row of representatives touches."""
+    groups = units.group_of[roots]
+    found = []
+    for g in np.unique(groups[groups != NONE]):
+        unit_of = np.where(groups == g, units.unit_of[roots], NONE)
+        found.append((int(g), torch.from_numpy(unit_of)))
+    return found
+
+
+def _members(tape: Tape, units: Units) -> list[list[Member]]:
+    members: list[list[Member]] = [[] for _ in units.sizes]
+    for block in tape.blocks:
+        if not block.name:
+            continue
+        roots = tape.classes.find(np.arange(block.start, block.start + block.size))
+        leaf = (block.name, block.dim)
+        role = Role.SCALES
+        if leaf in tape.writes:
+            role = Role.WRITES
+        elif leaf in tape.reads:
+            role = Role.READS
+        for g, unit_of in _parts(units, roots):
+            masked = block.name not in tape.unmasked
+            members[g].append(Member(block.name, (block.dim,), unit_of, role, masked))
+    return members
+
+
+def _activations(tape: Tape, units: Units) -> list[list[Activation]]:
+    """Module outputs whose dim is made of a group's units, the same in every run of the module."""
+    seen: dict[tuple[str, int, int], list[Ids]] = {}
+    for s in tape.seen:
+        seen.setdefault((s.module, s.output, s.dim), []).append(tape.classes.find(s.ids))
+    activations: list[list[Activation]] = [[] for _ in units.sizes]
+    for (module, output, dim), runs in seen.items():
+        if all(np.array_equal(runs[0], other) for other in runs[1:]):
+            for g, unit_of in _parts(units, runs[0]):
+                activations[g].append(Activation(module, output, dim, unit_of))
+    return activations
+
+
+class _Extents:
+    """The tape's extents in terms of units, equal ones once."""
+
+    def __init__(self, tape: Tape, units: Units, names: list[str]) -> None:
+        self.found: list[Extent] = []
+        self._tape, self._units, self._names = tape, units, names
+        self._position: dict[int, int] = {}
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def position(self, extent: int) -> int:
+        """Where an extent of the tape stands in `found`."""
+        if extent not in self._position:
+            size, along = self._tape.extents[extent]
+            parts = []
+            for ids in along:
+                roots = self._tape.classes.find(ids)
+                parts += [(self._names[g], u) for g, u in _parts(self._units, roots)]
+            key = (size, tuple((name, u.numpy().tobytes()) for name, u in parts))
+            if key not in self._known:
+                self._known[key] = len(self.found)
+                self.found.append(Extent(size, tuple(parts)))
+            self._position[extent] = self._known[key]
+        return self._position[extent]
+
+    def expression(self, expression: Expression) -> Expression:
+        """An expression of the tape with positions in `found`."""
+        if isinstance(expression, Count):
+            return Count(self.position(expression.extent))
+        if isinstance(expression, Operation):
+            left, right = self.expression(expression.left), self.expression(expression.right)
+            return Operation(expression.operator, left, right)
+        return expression
+
+
+def _equations(tape: Tape, extents: _Extents) -> tuple[Equation, ...]:
+    """What the code said about sizes, without repetitions and without "n = n"."""
+    equations: dict[tuple[Expression, int], Equation] = {}
+    for size in tape.sizes:
+        expression, extent = extents.expression(size.expression), extents.position(size.extent)
+        if expression != Count(extent):
+            where = f"{size.reason.operator} at {size.reason.where}"
+            equations.setdefault((expression, extent), Equation(expression, extent, where))
+    return tuple(equations.values())
+
+
+def _declared(tape: Tape, units: Units, extents: _Extents) -> list[list[Declared]]:
+    """For every group the places where masking and removing differ."""
+    found: list[dict[Declared, None]] = [{} for _ in units.sizes]
+    for statistic in tape.statistics:
+        sets = tape.classes.find(statistic.sets)
+        partial = sets[(sets != sets[:, :1]).any(1)]
+        groups = np.unique(units.group_of[np.unique(partial)])
+        for g in groups[groups != NONE]:
+            found[g][Declared(statistic.reason.operator, statistic.reason.where)] = None
+    position = {name: i for i, name in enumerate(extents._names)}
+    holders: dict[Attribute, set[int]] = {}
+    for size in tape.sizes:
+        for attribute in attributes(size.expression):
+            holders.setdefault(attribute, set()).update({size.extent, *counts(size.expression)})
+    for number in tape.numbers:
+        mentioned = counts(number.expression)
+        for attribute in attributes(number.expression):
+            mentioned |= holders.get(attribute, set())
+        for extent in mentioned:
+            for name, _ in extents.found[extents.position(extent)].parts:
+                declared = Declared(number.reason.operator, number.reason.where)
+                found[position[name]][declared] = None
+    return [list(places) for places in found]
+
+
+def _fixed(tape: Tape, units: Units, parameters: dict[str, nn.Parameter]) -> tuple[Fixed, ...]:
+    """Written channels that cannot leave, and parameters that took no part."""
+    found: list[Fixed] = []
+    touched = set()
+    for block in tape.blocks:
+        touched.add(block.name)
+        if (block.name, block.dim) not in tape.writes:
+            continue
+        roots = tape.classes.find(np.arange(block.start, block.start + block.size))
+        reasons = tape.classes.reason(roots)
+        for number in np.unique(reasons[reasons != FREE]):
+            r = tape.reasons[number]
+            count = int((reasons == number).sum())
+            found.append(Fixed(block.name, count, r.operator, r.where, r.why))
+        alone = int(np.isin(roots, units.single).sum())
+        if alone:
+            why = "all its channels are coupled into one unit"
+            found.append(Fixed(block.name, alone, "shape", "", why))
+    for name, parameter in parameters.items():
+        if name not in touched:
+            found.append(Fixed(name, parameter.numel(), "none", "", "took no part in the run"))
+    return tuple(found)

@@ -1,0 +1,180 @@
+"""The groups of coupled channels of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from secateur.trace.classes import NONE
+from secateur.trace.collect import collect
+from secateur.trace.field import rows
+from secateur.trace.modules import size_attributes
+from secateur.trace.resolve import Choice, resolve
+from secateur.trace.run import trace
+from secateur.trace.tape import Reason, Size, Tape
+from secateur.trace.units import Units, find_units
+from secateur.types.equation import Equation, attributes, counts
+from secateur.types.group import Groups
+from secateur.types.solve import solve
+
+
+def coupled_channels(model: nn.Module, example: Any, keep: Iterable[str] = ()) -> Groups:
+    """Run once, follow the channels, and return every group of coupled ones.
+
+    Args:
+        example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
+        keep: names of parameters and buffers whose channels must all stay.
+
+    Raises:
+        ModelError: the model cannot be copied, or does not run on the example.
+    """
+    tape = trace(model, example)
+    _pin_kept(tape, set(keep))
+    _note_attributes(tape, model)
+    clean = tape.classes
+    while True:
+        tape.classes = clean.copy()
+        tape.not_all.clear()
+        choices = resolve(tape)
+        units = find_units(tape)
+        if _pin_last_ones(tape, units, clean):
+            continue
+        groups = collect(tape, model, units)
+        refused = _contradictions(groups)
+        if not refused:
+            return replace(groups, equations=_useful(groups))
+        for position, equation in refused.items():
+            _refuse(tape, clean, units, choices, position, equation)
+
+
+def _pin_kept(tape: Tape, keep: set[str]) -> None:
+    number = tape.number(Reason("keep", "", "was asked to stay"))
+    for block in tape.blocks:
+        leaf = (block.name, block.dim)
+        if block.name in keep and (leaf not in tape.reads or leaf in tape.writes):
+            tape.classes.pin(np.arange(block.start, block.start + block.size), number)
+
+
+def _note_attributes(tape: Tape, model: nn.Module) -> None:
+    """Attributes of torch's own modules that repeat a size follow it."""
+    start = {(b.name, b.dim): b for b in tape.blocks}
+    for name, dim, expression in size_attributes(model):
+        block = start.get((name, dim))
+        if block is not None:
+            ids = np.arange(block.start, block.start + block.size)
+            tape.extents.append((block.size, [ids]))
+            reason = Reason("size", name, "repeats the size of its parameter")
+            tape.sizes.append(Size(expression, len(tape.extents) - 1, reason))
+
+
+def _pin_last_ones(tape: Tape, units: Units, clean: Any) -> bool:
+    """At least one of some channels must stay, but they are no whole group: keep the first."""
+    pinned = False
+    for members in tape.not_all:
+        roots = np.unique(tape.classes.find(members))
+        groups = units.group_of[roots]
+        if (groups == NONE).any():
+            continue
+        whole = any((groups == g).sum() == units.sizes[g] for g in np.unique(groups))
+        if not whole:
+            clean.pin(roots[:1], tape.number(Reason("shape", "", "is the last of its kind")))
+            pinned = True
+    return pinned
+
+
+def _contradictions(groups: Groups) -> dict[int, Equation]:
+    """Groups whose removal the code's own size arithmetic cannot follow, by position.
+
+    Every group is shrunk alone, once by one unit and once by half of them, then all together.
+    """
+    equations = _entangled(groups.equations)
+    if not equations:
+        return {}
+    used = {e.extent for e in equations} | {i for e in equations for i in counts(e.expression)}
+    touching: dict[str, set[int]] = {}
+    for i in used:
+        for name, _ in groups.extents[i].parts:
+            touching.setdefault(name, set()).add(i)
+    dense = {i: groups.extents[i].size for i in used}
+    refused: dict[int, Equation] = {}
+    together = {}
+    generator = torch.Generator().manual_seed(0)
+    for position, group in enumerate(groups):
+        if group.name not in touching:
+            continue
+        one = torch.ones(group.size, dtype=torch.bool)
+        one[int(torch.randint(group.size, (), generator=generator))] = False
+        half = torch.ones(group.size, dtype=torch.bool)
+        half[torch.randperm(group.size, generator=generator)[: group.size // 2]] = False
+        together[group.name] = half
+        for mask in (one, half):
+            live = dict(dense)
+            for i in touching[group.name]:
+                live[i] = int(groups.extents[i].live({group.name: mask}).sum())
+            broken = solve(equations, live).broken
+            if broken:
+                refused[position] = broken[0]
+                break
+    if refused:
+        return refused
+    live = {i: int(groups.extents[i].live(together).sum()) for i in used}
+    for equation in solve(equations, live).broken:
+        for position, group in enumerate(groups):
+            mentioned = {equation.extent, *counts(equation.expression)}
+            for other in equations:
+                if attributes(other.expression) & attributes(equation.expression):
+                    mentioned |= {other.extent, *counts(other.expression)}
+            if touching.get(group.name, set()) & mentioned:
+                refused.setdefault(position, equation)
+    return refused
+
+
+def _entangled(equations: Iterable[Equation]) -> list[Equation]:
+    """Without the equations that only read one attribute off, which nothing else uses."""
+    left = list(equations)
+    while True:
+        uses: dict[Any, int] = {}
+        for e in left:
+            for a in attributes(e.expression):
+                uses[a] = uses.get(a, 0) + 1
+        kept = [e for e in left if len(uses_of := attributes(e.expression)) != 1
+                or e.expression not in uses_of or uses[e.expression] > 1]  # fmt: skip
+        if len(kept) == len(left):
+            return left
+        left = kept
+
+
+def _useful(groups: Groups) -> tuple[Equation, ...]:
+    """Equations that say something about an attribute; the others have been checked."""
+    return tuple(e for e in groups.equations if attributes(e.expression))
+
+
+def _refuse(
+    tape: Tape, clean: Any, units: Units, choices: list[Choice], position: int, equation: Equation
+) -> None:
+    """Pin a group before dims were chosen, so that another dim may be chosen for its rectangles."""
+    operator, _, where = equation.where.partition(" at ")
+    number = tape.number(Reason(operator, where, "the code computes a size that cannot follow"))
+    chosen = False
+    for choice in choices:
+        roots = tape.classes.find(choice.ids.numpy().ravel())
+        if (units.group_of[roots] == position).any():
+            slices = np.ascontiguousarray(rows(choice.ids, [choice.dim]).numpy())
+            clean.pin(clean.all_of(slices), number)
+            chosen = True
+    if not chosen:
+        ids = np.arange(len(clean))
+        clean.pin(ids[units.group_of[tape.classes.find(ids)] == position], number)
+
+
+def weights(model: nn.Module, example: Any) -> Groups:
+    """The products of one run, without any group: which weights they use, and their costs."""
+    tape = trace(model, example)
+    everything = np.arange(len(tape.classes))
+    tape.classes.pin(everything, tape.number(Reason("", "", "")))
+    return collect(tape, model, find_units(tape))

@@ -1,0 +1,91 @@
+"""Torch's own modules: which of their int attributes repeat a size of their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from secateur.types.equation import Attribute, Constant, Expression, Operation
+
+# module class → attribute → (tensor, dim)
+_SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
+    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
+    nn.Bilinear: {
+        "out_features": ("weight", 0),
+        "in1_features": ("weight", 1),
+        "in2_features": ("weight", 2),
+    },
+    nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
+    nn.EmbeddingBag: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
+    nn.modules.batchnorm._NormBase: {"num_features": ("weight", 0)},
+    nn.GroupNorm: {"num_channels": ("weight", 0)},
+    nn.PReLU: {"num_parameters": ("weight", 0)},
+    nn.RNNBase: {"input_size": ("weight_ih_l0", 1), "hidden_size": ("weight_hh_l0", 1)},
+    nn.RNNCellBase: {"input_size": ("weight_ih", 1), "hidden_size": ("weight_hh", 1)},
+}
+
+
+def size_attributes(model: nn.Module) -> Iterator[tuple[str, int, Expression]]:
+    """(parameter or buffer name, dim, expression of attributes that equals its size)."""
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for kind, sizes in _SIZES.items():
+            if isinstance(module, kind):
+                for attribute, (tensor, dim) in sizes.items():
+                    yield from _direct(module, path, prefix, attribute, tensor, dim)
+        if isinstance(module, nn.modules.conv._ConvNd):
+            yield from _convolution(module, path, prefix)
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is not None:
+            for i, size in enumerate(module.normalized_shape):
+                yield f"{prefix}weight", i, Attribute(path, "normalized_shape", i, int(size))
+        if isinstance(module, nn.LSTM) and module.proj_size > 0:
+            yield from _direct(module, path, prefix, "proj_size", "weight_hr_l0", 0)
+            yield from _direct(module, path, prefix, "hidden_size", "weight_hr_l0", 1)
+
+
+def _direct(
+    module: nn.Module, path: str, prefix: str, attribute: str, tensor: str, dim: int
+) -> Iterator[tuple[str, int, Expression]]:
+    name = _name(module, tensor)
+    if name is None or (attribute == "hidden_size" and getattr(module, "proj_size", 0) and dim == 1
+                        and tensor == "weight_hh_l0"):  # fmt: skip
+        return
+    yield prefix + name, dim, Attribute(path, attribute, None, int(getattr(module, attribute)))
+
+
+def _convolution(
+    module: nn.modules.conv._ConvNd, path: str, prefix: str
+) -> Iterator[tuple[str, int, Expression]]:
+    """(out, in / groups, ...), or (in, out / groups, ...) where it is transposed."""
+    name = _name(module, "weight")
+    if name is None:
+        return
+    whole, shared = ("in", "out") if module.transposed else ("out", "in")
+    groups: Expression = Attribute(path, "groups", None, int(module.groups))
+    if module.groups == 1:
+        groups = Constant(1)
+
+    def width(side: str) -> Attribute:
+        attribute = f"{side}_channels"
+        return Attribute(path, attribute, None, int(getattr(module, attribute)))
+
+    yield prefix + name, 0, width(whole)
+    if module.groups == 1:
+        yield prefix + name, 1, width(shared)
+    else:
+        yield prefix + name, 1, Operation("//", width(shared), groups)
+
+
+def _name(module: nn.Module, tensor: str) -> str | None:
+    """Where a module keeps a tensor; parametrised ones keep it elsewhere."""
+    if getattr(module, tensor, None) is None:
+        return None
+    if "parametrizations" in dict(module.named_children()):
+        original = f"parametrizations.{tensor}.original"
+        stored = dict(module.named_parameters())
+        if original in stored:
+            return original
+        if f"{original}1" in stored:  # weight norm keeps the direction second
+            return f"{original}1"
+    return tensor

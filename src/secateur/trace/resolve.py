@@ -1,0 +1,121 @@
+"""From classes to units: decide along which dim each rectangle shrinks, and pin what cannot.
+
+A tensor must stay rectangular. Where a label varies over several dims (channels of a grouped convolution,
+heads x width, blocks of a pixel shuffle), whole slices along ONE of them are removed, so that the units of
+a group are independent. Preferred is a dim whose removal is exact, then the one with the most slices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from secateur.trace.classes import NONE, Ids
+from secateur.trace.field import rows, squeezed
+from secateur.trace.tape import Tape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """Rectangle `ids` shrinks by whole slices along `dim`."""
+
+    ids: Tensor
+    dim: int
+
+
+def resolve(tape: Tape) -> list[Choice]:
+    """Choose a dim for every rectangle and unite the rest; afterwards only plain classes are left."""
+    settle = tape.number(tape.reason("shape", "is part of several channels"))
+    choices: list[Choice] = []
+    tape.classes.settle(settle)
+    pending = sorted(_open(tape, tape.rectangles), key=lambda ids: len(_directions(tape, ids)))
+    while pending:
+        for ids in pending:
+            current = _current(tape, ids)
+            if current.dim() < 2:
+                continue
+            directions = _directions(tape, current)
+            if not directions:
+                tape.classes.pin(current.numpy().ravel(), _reason_of(tape, current, settle))
+                continue
+            dim = max(directions, key=lambda d: directions[d])
+            choices.append(Choice(current, dim))
+            slices = rows(current, [dim]).numpy()
+            for other in range(1, slices.shape[1]):
+                tape.classes.unify(slices[:, 0], slices[:, other], settle)
+        tape.classes.settle(settle)
+        pending = _open(tape, pending)
+    _pin_undecided(tape, settle)
+    return choices
+
+
+def _current(tape: Tape, ids: Tensor) -> Tensor:
+    """A rectangle with up-to-date ids, without the dims along which it no longer varies."""
+    found = torch.from_numpy(tape.classes.find(ids.numpy().ravel())).reshape(ids.shape)
+    narrow = squeezed(found)
+    return narrow.reshape([s for s in narrow.shape if s > 1])
+
+
+def _open(tape: Tape, rectangles: list[Tensor]) -> list[Tensor]:
+    """Rectangles that still vary over several dims and are not all pinned."""
+    current = [_current(tape, ids) for ids in rectangles]
+    return [
+        ids
+        for ids in current
+        if ids.dim() > 1 and not bool(tape.classes.immortal(ids.numpy().ravel()).all())
+    ]
+
+
+def _directions(tape: Tape, ids: Tensor) -> dict[int, tuple[bool, int]]:
+    """The dims along which whole slices may go: dim → (is it exact, how many slices are free)."""
+    found = {}
+    for dim in range(ids.dim()):
+        slices = np.ascontiguousarray(rows(ids, [dim]).numpy())
+        held = tape.classes.immortal(slices).any(1) | tape.classes.immortal(tape.classes.all_of(slices))
+        if not held.all():
+            found[dim] = (_exact(tape, slices), int((~held).sum()))
+    return found
+
+
+def _exact(tape: Tape, slices: Ids) -> bool:
+    """Whether removing whole slices never takes part of a statistic only."""
+    position: npt.NDArray[np.int64] = np.full(len(tape.classes) + 1, NONE, np.int64)
+    position[slices] = np.arange(len(slices))[:, None]
+    position[NONE] = NONE
+    for statistic in tape.statistics:
+        at = position[tape.classes.find(statistic.sets)]
+        inside = at != NONE
+        if not inside.any():
+            continue
+        low = np.where(inside, at, len(slices)).min(1)
+        high = at.max(1)
+        if (inside.any(1) & ((low != high) | ~inside.all(1))).any():
+            return False
+    return True
+
+
+def _reason_of(tape: Tape, ids: Tensor, otherwise: int) -> int:
+    """Why a rectangle cannot shrink: the reason of one of its pinned slices."""
+    for dim in range(ids.dim()):
+        nodes = tape.classes.all_of(np.ascontiguousarray(rows(ids, [dim]).numpy()))
+        reasons = tape.classes.reason(nodes)
+        if (reasons > 0).any():
+            return int(reasons[reasons > 0][0])
+    reasons = tape.classes.reason(ids.numpy().ravel())
+    return int(reasons.max()) or otherwise
+
+
+def _pin_undecided(tape: Tape, reason: int) -> None:
+    """What depends on several channels at once, without being one of them, stays."""
+    sizes = np.bincount(tape.classes.find(np.arange(len(tape.classes))), minlength=len(tape.classes))
+    for node, members in tape.classes.undecided():
+        root = int(tape.classes.find(np.array([node]))[0])
+        held = bool(tape.classes.immortal(np.array([root]))[0])
+        if sizes[root] == 1 and not held:
+            continue
+        tape.classes.pin(np.array([root]), reason)
+        tape.not_all.append(members)

@@ -1,0 +1,149 @@
+"""The table of rules: operator name → what it does to labels.
+
+A rule is a function of the tape and of one call. It labels the outputs, unites what meets, pins what may
+not shrink and declares what changes statistics. An operator without a rule pins everything it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.trace.field import Field
+from secateur.trace.tape import Reason, Tape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """One operator as it ran. `call["dim"]` reads an argument by its schema name, default included."""
+
+    name: str  # "conv2d", without namespace, overload, and trailing underscore of in-place forms
+    func: Any  # torch._ops.OpOverload
+    arguments: dict[str, Any]
+    out: Any
+
+    def __getitem__(self, argument: str) -> Any:
+        return self.arguments[argument]
+
+    def get(self, argument: str, default: Any = None) -> Any:
+        """As `call[argument]`, with a default for overloads that lack it."""
+        return self.arguments.get(argument, default)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """All tensor arguments, lists flattened."""
+        return tensors(list(self.arguments.values()))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All tensors returned."""
+        return tensors([self.out])
+
+
+Rule = Callable[[Tape, Call], None]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule under the names of its operators."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise ValueError(f"two rules for {name}")
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def tensors(values: Sequence[Any]) -> list[Tensor]:
+    """The tensors among values and lists of values."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(tensors(value))
+    return found
+
+
+def bind(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by schema name, with defaults."""
+    schema = func._schema.arguments
+    bound = {a.name: a.default_value for a in schema if a.has_default_value()}
+    bound |= {a.name: value for a, value in zip(schema, args, strict=False)}
+    return bound | kwargs
+
+
+def refuse(tape: Tape, call: Call, why: str) -> Reason:
+    """Pin every input of a call; returns the reason."""
+    reason = tape.reason(call.name, why)
+    for tensor in call.inputs:
+        tape.pin(tape.labels(tensor).fields, None, reason)
+    return reason
+
+
+def normal(dim: int, rank: int) -> int:
+    """A dim counted from the front."""
+    return dim + rank if dim < 0 else dim
+
+
+def dims_of(value: Any, rank: int) -> list[int]:
+    """A dim argument as a list: an int, a list, or None or [] for all."""
+    if value is None or (isinstance(value, (list, tuple)) and not value):
+        return list(range(rank))
+    return [normal(int(d), rank) for d in ([value] if isinstance(value, int) else value)]
+
+
+def fields_of(tape: Tape, tensor: Tensor | None) -> list[Field]:
+    """A tensor's fields; none for None."""
+    return [] if tensor is None else tape.labels(tensor).fields
+
+
+def constant(tape: Tape, call: Call) -> bool:
+    """Whether a call computes from parameters and buffers alone."""
+    inputs = call.inputs
+    return bool(inputs) and all(
+        tape.labels(t).constant or (t.dim() == 0 and not tape.labels(t).fields) for t in inputs
+    )
+
+
+def zeros_stay(func: Any, arguments: dict[str, Any], zero: Sequence[bool], inputs: Sequence[Tensor]) -> bool:
+    """Whether an elementwise operator gives 0 where the inputs flagged `zero` are 0.
+
+    It is asked twice, with different values for the other inputs.
+    """
+    is_zero = {id(t): z for t, z in zip(inputs, zero, strict=True)}
+    for other in (0.7310, -0.5309):
+
+        def probe(value: Any, other: float = other) -> Any:
+            if isinstance(value, Tensor):
+                filled = 0.0 if is_zero[id(value)] else other
+                return torch.full((), filled, dtype=torch.float64).to(value.dtype)
+            if isinstance(value, (list, tuple)):
+                return type(value)(probe(v) for v in value)
+            return value
+
+        probed = {name: probe(value) for name, value in arguments.items()}
+        try:
+            result = run(func, probed)
+        except (RuntimeError, TypeError):
+            return False
+        if not isinstance(result, Tensor) or bool((result != 0).any()):
+            return False
+    return True
+
+
+def run(func: Any, arguments: dict[str, Any]) -> Any:
+    """Call an operator by schema names: positional arguments first, the rest by keyword."""
+    positional = [a.name for a in func._schema.arguments if not a.kwarg_only]
+    keywords = [a.name for a in func._schema.arguments if a.kwarg_only]
+    return func(
+        *(arguments[name] for name in positional if name in arguments),
+        **{name: arguments[name] for name in keywords if name in arguments},
+    )

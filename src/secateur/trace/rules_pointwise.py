@@ -1,0 +1,65 @@
+"""Elementwise operators: what meets lives and dies together."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from secateur.trace.rules import Call, Rule, constant, rule, zeros_stay
+from secateur.trace.tape import Tape
+
+
+@functools.cache
+def pointwise_names() -> frozenset[str]:
+    """Base names of all operators that torch tags as pointwise; in-place forms may lack the tag."""
+    names = set()
+    for name in dir(torch.ops.aten):
+        packet = getattr(torch.ops.aten, name)
+        if not hasattr(packet, "overloads"):
+            continue
+        overloads = [getattr(packet, overload) for overload in packet.overloads()]
+        if any(torch.Tag.pointwise in overload.tags for overload in overloads):
+            names.add(name.rstrip("_") if not name.startswith("__") else name)
+    return frozenset(names)
+
+
+def pointwise(tape: Tape, call: Call) -> None:
+    """Join the inputs by place; the result has all their fields."""
+    inputs = call.inputs
+    (out,) = call.outputs
+    reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
+    met = tape.meet(out.shape, [(t, tape.labels(t).fields) for t in inputs], reason)
+    fields = [
+        replace(field, zero=zeros_stay(call.func, call.arguments, zeros, inputs))
+        for field, zeros in tape.combine(met)
+    ]
+    tape.put(out, fields, constant=constant(tape, call))
+
+
+@rule("copy")
+def copy(tape: Tape, call: Call) -> None:
+    """`copy_`: the old contents do not matter; what meets is the place."""
+    target, source = call["self"], call["src"]
+    reason = tape.reason("copy_", "is written into a tensor that cannot shrink along")
+    met = tape.meet(target.shape, [(t, tape.labels(t).fields) for t in (target, source)], reason)
+    fields = [replace(field, zero=zeros[1]) for field, zeros in tape.combine(met)]
+    tape.put(call.out, fields, constant=constant(tape, call))
+
+
+@rule("zero", "fill", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
+def filled(tape: Tape, call: Call) -> None:
+    """A tensor of the same shape as another, whose values do not depend on it."""
+    source = call.inputs[0]
+    zero = call.name in ("zero", "zeros_like", "empty_like") or call.get("value") == 0
+    zero = zero or call.get("fill_value") == 0
+    fields = [replace(field, zero=zero) for field in tape.labels(source).fields]
+    tape.put(call.outputs[0], fields, constant=tape.labels(source).constant)
+
+
+def rule_for(name: str, rules: dict[str, Rule]) -> Rule | None:
+    """The rule of an operator, elementwise ones by their tag."""
+    if name in rules:
+        return rules[name]
+    return pointwise if name in pointwise_names() else None

@@ -1,0 +1,77 @@
+"""Pooling, resampling and windows: leading dims keep their labels, spatial dims may not shrink."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from secateur.trace.rules import Call, fields_of, rule
+from secateur.trace.tape import Tape
+
+_NAMES = [
+    "max_pool{}_with_indices", "max_pool{}", "avg_pool{}", "adaptive_avg_pool{}", "_adaptive_avg_pool{}",
+    "adaptive_max_pool{}", "upsample_nearest{}", "_upsample_nearest_exact{}", "reflection_pad{}",
+    "replication_pad{}", "upsample_linear{}", "upsample_bilinear{}", "upsample_trilinear{}",
+    "upsample_bicubic{}", "_upsample_bilinear{}_aa", "_upsample_bicubic{}_aa", "fractional_max_pool{}",
+    "max_unpool{}", "mkldnn_max_pool{}",
+]  # fmt: skip
+
+
+@rule(*(name.format(f"{k}d") for name in _NAMES for k in (1, 2, 3)))
+def spatial(tape: Tape, call: Call) -> None:
+    """The last 1, 2 or 3 dims, by the operator's name, are spatial."""
+    source = call.inputs[0]
+    count = next(k for k in (1, 2, 3) if f"{k}d" in call.name)
+    dims = range(source.dim() - count, source.dim())
+    tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "slides along"))
+    fields = []
+    for f in fields_of(tape, source):
+        kept = [d for d in f.dims if d not in dims]
+        if kept:
+            fields.append(tape.onto(f, kept))
+    for i, out in enumerate(call.outputs):
+        tape.put(out, fields if i == 0 else [replace(f, zero=False) for f in fields])
+
+
+@rule("grid_sampler_2d", "grid_sampler_3d")
+def grid_sampler(tape: Tape, call: Call) -> None:
+    """Channels of the sampled map keep their labels; the grid is data."""
+    source, grid = call.inputs[0], call.inputs[1]
+    reason = tape.reason(call.name, "samples along")
+    tape.pin(fields_of(tape, grid), None, reason)
+    tape.pin(fields_of(tape, source), range(2, source.dim()), reason)
+    tape.put(call.out, [f for f in fields_of(tape, source) if max(f.dims) < 2])
+
+
+@rule("im2col")
+def im2col(tape: Tape, call: Call) -> None:
+    """(B, C, H, W) to (B, C * kernel, L): each channel becomes a block of kernel size."""
+    source, out = call["self"], call.out
+    tape.pin(fields_of(tape, source), [2, 3], tape.reason(call.name, "slides along"))
+    channels = source.shape[1]
+    block = out.shape[1] // channels
+    fields = []
+    for f in fields_of(tape, source):
+        kept = [d for d in f.dims if d < 2]
+        if kept:
+            ids = tape.onto(f, kept).ids[:, :, 0, 0]
+            ids = ids[:, :, None].expand(-1, -1, block).reshape(ids.shape[0], -1, 1)
+            fields.append(f.over(ids))
+    tape.put(out, fields)
+
+
+@rule("col2im")
+def col2im(tape: Tape, call: Call) -> None:
+    """(B, C * kernel, L) to (B, C, H, W): a channel is dead when its whole block is."""
+    source, out = call["self"], call.out
+    reason = tape.reason(call.name, "slides along")
+    tape.pin(fields_of(tape, source), [2], reason)
+    fields = []
+    for f in fields_of(tape, source):
+        if f.dims == (1,):
+            apart = f.over(f.ids.reshape(1, out.shape[1], -1))
+            tape.rectangle(apart.ids)
+            tape.pin([apart], [2], reason)
+            fields.append(f.over(tape.onto(apart, [1]).ids.unsqueeze(-1)))
+        elif 1 in f.dims:
+            tape.pin([f], None, reason)
+    tape.put(out, fields)

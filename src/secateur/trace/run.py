@@ -1,0 +1,184 @@
+"""Run a network once on its example, with labels."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from secateur.errors import ModelError
+from secateur.trace import (
+    rules_contraction,
+    rules_lookup,
+    rules_norm,
+    rules_reduction,
+    rules_shape,
+    rules_spatial,
+)
+from secateur.trace.rules import RULES, Call, bind, refuse
+from secateur.trace.rules_pointwise import rule_for
+from secateur.trace.sizes import SizeMode
+from secateur.trace.tagged import tag_attributes
+from secateur.trace.tape import Seen, Tape
+from secateur.types.call import call
+
+# The modules above register their rules when they are imported.
+RULE_FILES = (
+    rules_contraction, rules_lookup, rules_norm, rules_reduction, rules_shape, rules_spatial,
+)  # fmt: skip
+
+
+class LabelMode(TorchDispatchMode):
+    """Runs every operator, then its rule."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self.tape = tape
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        namespace, _, name = func._schema.name.partition("::")
+        in_place = name.endswith("_") and not name.endswith("__")
+        base = name.rstrip("_") if in_place else name
+        made = Call(base, func, bind(func, args, kwargs), out)
+        apply = rule_for(base, RULES) if namespace == "aten" else None
+        target = args[0] if in_place and args and isinstance(args[0], Tensor) else None
+        before = self.tape.snapshot(target) if target is not None else None
+        if apply is None:
+            refuse(self.tape, made, "is an operator that secateur does not know")
+        elif made.outputs or base in RULES:
+            apply(self.tape, made)
+        if target is not None and before is not None:
+            self._in_place(made, target, before)
+        elif not in_place:
+            self._note_views(made)
+        return out
+
+    def _note_views(self, made: Call) -> None:
+        """Remember which outputs share memory with an input."""
+        inputs = [t for t in made.inputs if t.layout == torch.strided]
+        for out in made.outputs:
+            for source in inputs:
+                if out is not source and _storage(out) == _storage(source) != 0:
+                    self.tape.alias(out, source)
+                    break
+
+    def _in_place(self, made: Call, target: Tensor, before: Any) -> None:
+        """A write changes labels of others that share the memory: that is not followed, but pinned."""
+        others = self.tape.aliases(target)
+        if others and self.tape.snapshot(target) != before:
+            reason = self.tape.reason(f"{made.name}_", "writes into memory that another tensor views")
+            for tensor in [target, *others, *made.inputs]:
+                self.tape.pin(self.tape.labels(tensor).fields, None, reason)
+
+
+def _storage(tensor: Tensor) -> int:
+    return 0 if tensor.layout != torch.strided else tensor.untyped_storage().data_ptr()
+
+
+def trace(model: nn.Module, example: Any) -> Tape:
+    """Run a copy of the model once, in eval mode and without gradient; the model is not touched.
+
+    Args:
+        example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
+
+    Raises:
+        ModelError: the model cannot be copied, or does not run on the example.
+    """
+    twin = _copy(model).eval()
+    named = dict(twin.named_parameters()) | dict(twin.named_buffers())
+    tape = Tape(named.items())
+    for name, parameter in twin.named_parameters():
+        if parameter.is_meta or isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ModelError(
+                "the parameter has no values yet", where=name, hint="run the model once before"
+            )
+    tag_attributes(twin, tape)
+    handles = [_follow(module, path, tape) for path, module in twin.named_modules() if path]
+    try:
+        with _plain_kernels(), torch.no_grad(), SizeMode(tape), LabelMode(tape):
+            out = call(twin, example)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as e:
+        raise ModelError(
+            f"the model does not run on the example: {type(e).__name__}: {e}",
+            where=tape.modules[-1],
+            hint="does model(example) run? a tuple is taken as positional arguments, a dict as keywords",
+        ) from e
+    finally:
+        for before, after in handles:
+            before.remove()
+            after.remove()
+    results = [t for t in tree_leaves(_plain(out)) if isinstance(t, Tensor)]
+    if not results:
+        raise ModelError("the model returns no tensor", hint="secateur must see what it computes")
+    reason = tape.reason("output", "is an output of the model")
+    for tensor in results:
+        tape.pin(tape.labels(tensor).fields, None, reason)
+    return tape
+
+
+def _plain(out: Any) -> Any:
+    """Outputs that are objects of their own are looked into by their attributes."""
+    leaves = tree_leaves(out)
+    return [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in leaves]
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """A copy that shares the parameters (nobody writes them here) and owns all else."""
+    shared: dict[int, Any] = {id(p): p for p in model.parameters()}
+    try:
+        return copy.deepcopy(model, shared)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"the model cannot be copied: {error}",
+            hint="does copy.deepcopy(model) work? tensors with a gradient history are often the cause",
+        ) from error
+
+
+def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
+    """Keep the stack of running modules, and note what each of them returns."""
+    runs = 0
+
+    def before(module: nn.Module, args: Any) -> None:
+        tape.modules.append(path)
+
+    def after(module: nn.Module, args: Any, out: Any) -> None:
+        nonlocal runs
+        tape.modules.pop()
+        outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        for i, tensor in enumerate(outputs):
+            fields = tape.labels(tensor).fields
+            for dim in {d for f in fields for d in f.dims}:
+                along = [f for f in fields if dim in f.dims]
+                if len(along) == 1 and along[0].dims == (dim,):
+                    ids = along[0].ids.reshape(-1).numpy().copy()
+                    tape.seen.append(Seen(path, runs, i, dim, ids))
+        runs += 1
+
+    return (
+        module.register_forward_pre_hook(before, prepend=True),
+        module.register_forward_hook(after),
+    )
+
+
+@contextlib.contextmanager
+def _plain_kernels() -> Iterator[None]:
+    """Make composite kernels decompose into operators that have rules; restored on leaving."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+            with torch.backends.cudnn.flags(enabled=False):
+                yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

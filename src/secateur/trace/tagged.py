@@ -1,0 +1,156 @@
+"""Ints that remember where they came from, so that the code's own size arithmetic can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.trace.tape import Tape
+from secateur.types.equation import Attribute, Constant, Expression, Operation
+
+_OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "//": lambda a, b: a // b,
+    "%": lambda a, b: a % b,
+}
+
+
+class Tagged(int):
+    """An int with the expression that it is the value of.
+
+    + - * // % give tagged ints again. Anything that makes a number out of it (division, powers, float,
+    math functions) is noted on the tape, since that number changes when the size does.
+    """
+
+    expression: Expression
+    tape: Tape
+
+    def __new__(cls, value: int, expression: Expression, tape: Tape) -> Tagged:
+        tagged = super().__new__(cls, value)
+        tagged.expression = expression
+        tagged.tape = tape
+        return tagged
+
+    def _with(self, operator: str, other: Any, *, swapped: bool = False) -> Any:
+        if not isinstance(other, int) or isinstance(other, bool):
+            return NotImplemented
+        a, b = (int(other), int(self)) if swapped else (int(self), int(other))
+        left, right = expression_of(self, self.tape), expression_of(other, self.tape)
+        if swapped:
+            left, right = right, left
+        return Tagged(_OPERATORS[operator](a, b), Operation(operator, left, right), self.tape)
+
+    def __add__(self, other: Any) -> Any:
+        return self._with("+", other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._with("+", other, swapped=True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._with("-", other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._with("-", other, swapped=True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._with("*", other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._with("*", other, swapped=True)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._with("//", other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._with("//", other, swapped=True)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._with("%", other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._with("%", other, swapped=True)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __neg__(self) -> Any:
+        return self._with("*", -1)
+
+    def _number(self) -> int:
+        note_number(self, "a size is used as a number")
+        return int(self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._number() / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self._number()
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        return self._number() ** other
+
+    def __rpow__(self, other: Any, modulo: Any = None) -> Any:
+        return other ** self._number()
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __eq__(self, other: object) -> bool:
+        equal = int(self) == other
+        if equal and isinstance(other, Tagged) and other.tape is self.tape:
+            self.tape.note_equal(self.expression, other.expression)
+        return equal
+
+    __hash__ = int.__hash__
+
+    def __deepcopy__(self, memo: Any) -> Tagged:
+        return self
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+
+def note_number(value: Tagged, why: str) -> None:
+    """Note that a size has entered the computation as a number."""
+    from_tape = value.tape
+    from_tape.note_number(value.expression, from_tape.reason("size", why))
+
+
+def expression_of(value: Any, tape: Tape) -> Expression:
+    """The expression of an int; a literal where it is not tagged (or by an earlier run)."""
+    if isinstance(value, Tagged) and value.tape is tape:
+        return value.expression
+    return Constant(int(value))
+
+
+def tag_attributes(model: nn.Module, tape: Tape) -> None:
+    """Replace the int attributes of every module, alone or in tuples and lists, by tagged ones.
+
+    Meant for a copy of the user's model.
+    """
+    for path, module in model.named_modules():
+        for name, value in list(vars(module).items()):
+            if name.startswith("_"):
+                continue
+            tagged = _tag(value, path, name, tape)
+            if tagged is not value:
+                object.__setattr__(module, name, tagged)
+
+
+def _tag(value: Any, path: str, name: str, tape: Tape) -> Any:
+    if type(value) is int:
+        return Tagged(value, Attribute(path, name, None, value), tape)
+    if type(value) in (tuple, list) and any(type(v) is int for v in value):
+        items = [
+            Tagged(v, Attribute(path, name, i, v), tape) if type(v) is int else v
+            for i, v in enumerate(value)
+        ]
+        return type(value)(items)
+    if type(value) is torch.Size:
+        return tuple(Tagged(v, Attribute(path, name, i, v), tape) for i, v in enumerate(value))
+    return value

@@ -1,0 +1,427 @@
+"""What one run of the network leaves behind, and the verbs that rules write it with."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secateur.trace.classes import Classes, Ids
+from secateur.trace.field import Field, Labels, Leaf, aligned, rows
+from secateur.types.equation import Constant, Count, Expression
+
+_LABELS = "_secateur_labels"
+_BASE = "_secateur_base"
+_VIEWS = "_secateur_views"
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = tuple(str(Path(__file__).parents[1] / folder) for folder in ("trace", "types", "granularity"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why something is pinned or declared."""
+
+    operator: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The ids of one dim of one named tensor: `start`, ..., `start + size - 1`."""
+
+    name: str
+    dim: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistic:
+    """Each row of ids enters one statistic: removing part of a row changes it for the others."""
+
+    sets: Ids  # (rows, members)
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """A contraction: MACs = fixed x the live counts of the extents."""
+
+    module: str
+    operator: str
+    fixed: int
+    extents: tuple[int, ...]
+    weight: str | None
+    uses: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Size:
+    """The code used `expression` as the size of `extent`."""
+
+    expression: Expression
+    extent: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """The code used a size as a number, which changes when the size does."""
+
+    expression: Expression
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """A dim of a module's output, index by index."""
+
+    module: str
+    call: int  # how often the module had run before
+    output: int
+    dim: int
+    ids: Ids
+
+
+class Tape:
+    """The state of one run: classes of ids, and everything noted on the way."""
+
+    def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        self.classes = Classes()
+        self.reasons: list[Reason] = [Reason("", "", "")]  # FREE is 0
+        self.blocks: list[Block] = []
+        self.reads: set[Leaf] = set()
+        self.writes: set[Leaf] = set()
+        self.rectangles: list[Tensor] = []
+        self.statistics: list[Statistic] = []
+        self.products: list[Product] = []
+        self.extents: list[tuple[int, list[Ids]]] = []
+        self.sizes: list[Size] = []
+        self.numbers: list[Number] = []
+        self.seen: list[Seen] = []
+        self.unmasked: set[str] = set()  # tensors that are cut, but not masked
+        self.not_all: list[Ids] = []  # channels of which at least one must stay
+        self.modules: list[str] = [""]  # the stack of running modules
+        self.function: str | None = None  # the Python-level function whose sizes are being noted
+        self.expected: dict[str, Expression] = {}  # its arguments that rules know more about
+        self._names: dict[int, str] = {}
+        self._named: dict[int, Labels] = {}
+        self._views_of_named: dict[int, list[weakref.ref[Tensor]]] = {}
+        for name, tensor in named:
+            self._names[id(tensor)] = name
+        self._rectangle_keys: set[tuple[object, ...]] = set()
+        self._reason_index: dict[Reason, int] = {}
+
+    # ---- where we are -------------------------------------------------------------------------
+
+    def place(self) -> str:
+        """ "module.path (file.py:12)": the innermost line that is neither torch's nor ours."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if not file.startswith((_TORCH, *_OURS, "<")):
+                line = f"({Path(file).name}:{frame.f_lineno})"
+                return f"{self.modules[-1]} {line}".strip()
+            if frame.f_back is None:
+                break
+            frame = frame.f_back
+        return self.modules[-1]
+
+    def reason(self, operator: str, why: str) -> Reason:
+        """A reason that names the present place."""
+        return Reason(operator, self.place(), why)
+
+    def number(self, reason: Reason) -> int:
+        """The small positive int that stands for a reason in `Classes`."""
+        if reason not in self._reason_index:
+            self._reason_index[reason] = len(self.reasons)
+            self.reasons.append(reason)
+        return self._reason_index[reason]
+
+    # ---- labels of tensors --------------------------------------------------------------------
+
+    def labels(self, tensor: Tensor) -> Labels:
+        """A tensor's labels with up-to-date ids; parameters and buffers get theirs at first sight."""
+        name = self._names.get(id(tensor))
+        if name is not None:
+            known = self._named.get(id(tensor))
+            if known is None:
+                known = self._named[id(tensor)] = self._leaves(tensor, name)
+        else:
+            known = getattr(tensor, _LABELS, None)
+            if known is None:
+                return Labels()
+        known.fields = [f for f in (self._fresh(f) for f in known.fields) if f is not None]
+        return known
+
+    def name_of(self, tensor: Tensor) -> str | None:
+        """The parameter or buffer name of a tensor, if it is one."""
+        return self._names.get(id(tensor))
+
+    def _fresh(self, field: Field) -> Field | None:
+        ids = self.classes.find(field.ids.numpy().ravel())
+        if bool(self.classes.immortal(ids).all()):
+            return None
+        fresh = field.over(torch.from_numpy(ids).reshape(field.ids.shape))
+        return fresh if fresh.dims else None
+
+    def _leaves(self, tensor: Tensor, name: str) -> Labels:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return Labels([], constant=True, origin=name)
+        return Labels(self.leaf_fields(tensor, name, zero=True), constant=True, origin=name)
+
+    def leaf_fields(self, tensor: Tensor, name: str, *, zero: bool) -> list[Field]:
+        """Fresh ids for every index of every dim; `name` is "" for what is no parameter."""
+        fields = []
+        for dim, size in enumerate(tensor.shape):
+            if size > 1:
+                start = self.classes.new(size)
+                self.blocks.append(Block(name, dim, start, size))
+                shape = [1] * tensor.dim()
+                shape[dim] = size
+                ids = torch.arange(start, start + size).reshape(shape)
+                fields.append(Field(ids, zero, frozenset({(name, dim)} if name else ())))
+        return fields
+
+    def put(
+        self,
+        tensor: Tensor,
+        fields: Iterable[Field],
+        *,
+        constant: bool = False,
+        origin: str | None = None,
+    ) -> None:
+        """Label a tensor that an operator returned."""
+        kept = [f for f in (self._fresh(f) for f in fields) if f is not None]
+        for field in kept:
+            self.rectangle(field.ids)
+        labels = Labels(kept, constant=constant, origin=origin)
+        if id(tensor) in self._names:
+            self._named[id(tensor)] = labels
+        else:
+            setattr(tensor, _LABELS, labels)
+
+    def rectangle(self, ids: Tensor) -> None:
+        """What varies over several dims must stay an outer product when it shrinks."""
+        shape = tuple(size for size in ids.shape if size > 1)
+        if len(shape) < 2:
+            return
+        compact = ids.reshape(shape)
+        key = (shape, compact.numpy().tobytes() if compact.numel() < 4096 else id(compact))
+        if key not in self._rectangle_keys:
+            self._rectangle_keys.add(key)
+            self.rectangles.append(compact)
+
+    # ---- aliasing -----------------------------------------------------------------------------
+
+    def alias(self, view: Tensor, of: Tensor) -> None:
+        """Remember that two tensors share memory."""
+        base = getattr(of, _BASE, of)
+        if view is base or id(view) in self._names:
+            return
+        setattr(view, _BASE, base)
+        self._views_of(base).append(weakref.ref(view))
+
+    def aliases(self, tensor: Tensor) -> list[Tensor]:
+        """Other living tensors that share memory with this one."""
+        base = getattr(tensor, _BASE, tensor)
+        views = [view() for view in self._views_of(base)]
+        return [t for t in [base, *views] if t is not None and t is not tensor]
+
+    def _views_of(self, base: Tensor) -> list[weakref.ref[Tensor]]:
+        if id(base) in self._names:  # the user's own tensors carry no attribute of ours
+            return self._views_of_named.setdefault(id(base), [])
+        views: list[weakref.ref[Tensor]] | None = getattr(base, _VIEWS, None)
+        if views is None:
+            views = []
+            setattr(base, _VIEWS, views)
+        return views
+
+    def snapshot(self, tensor: Tensor) -> tuple[object, ...]:
+        """What can be compared to tell whether a tensor's labels have changed."""
+        fields = self.labels(tensor).fields
+        return tuple((tuple(f.ids.shape), f.ids.numpy().tobytes(), f.zero) for f in fields)
+
+    # ---- verbs --------------------------------------------------------------------------------
+
+    def row(self, field: Field, dims: Sequence[int]) -> Ids:
+        """Project on some dims: ids of "everything in this row is dead", (prod of sizes of dims,)."""
+        return self.classes.all_of(np.ascontiguousarray(rows(field.ids, dims).numpy()))
+
+    def onto(self, field: Field, dims: Sequence[int]) -> Field:
+        """The field that lives on some of the dims only; all other dims become 1."""
+        ids = torch.from_numpy(self.row(field, dims))
+        shape = [size if d in dims else 1 for d, size in enumerate(field.ids.shape)]
+        return replace(field, ids=ids.reshape(shape))
+
+    def pin(self, fields: Iterable[Field], dims: Iterable[int] | None, reason: Reason) -> None:
+        """These dims may not shrink; None: none of the dims that the fields vary along."""
+        number = self.number(reason)
+        wanted = None if dims is None else set(dims)
+        for field in fields:
+            for d in field.dims:
+                if wanted is None or d in wanted:
+                    self.classes.pin(self.row(field, [d]), number)
+
+    def pin_range(self, fields: Iterable[Field], dim: int, low: int, high: int, reason: Reason) -> None:
+        """Indices low <= i < high of a dim may not leave."""
+        number = self.number(reason)
+        for field in fields:
+            if dim in field.dims and low < high:
+                self.classes.pin(self.row(field, [dim])[low:high], number)
+
+    def unify(self, a: Ids, b: Ids, reason: Reason) -> None:
+        """Unite two equally long rows of ids."""
+        self.classes.unify(a, b, self.number(reason))
+
+    def declare(self, fields: Iterable[Field], dims: Iterable[int], reason: Reason) -> None:
+        """A statistic is taken over these dims: removing part of it changes the rest."""
+        over = set(dims)
+        for field in fields:
+            if over & set(field.dims):
+                kept = [d for d in range(field.ids.dim()) if d not in over]
+                sets = np.ascontiguousarray(rows(field.ids, kept).numpy())
+                self.statistics.append(Statistic(sets, reason))
+
+    def count(self, tensor: Tensor, dim: int) -> Count | None:
+        """The live count of a tensor's dim; None where it is not labelled."""
+        labels = self.labels(tensor)
+        if dim not in labels.extents:
+            if not any(dim in f.dims for f in labels.fields):
+                return None
+            labels.extents[dim] = self.extent(labels.fields, dim, tensor.shape[dim])
+        return Count(labels.extents[dim])
+
+    def extent(self, tensor_fields: Iterable[Field], dim: int, size: int) -> int:
+        """Note a dim's ids so that its live count can be told later; returns its position."""
+        rows_of_ids = [self.row(f, [dim]) for f in tensor_fields if dim in f.dims]
+        self.extents.append((size, rows_of_ids))
+        return len(self.extents) - 1
+
+    def size(self, expression: Expression, fields: Sequence[Field], dim: int, size: int) -> None:
+        """The code said that a dim has the size `expression`."""
+        along = [f for f in fields if dim in f.dims]
+        if isinstance(expression, Constant):
+            if along:
+                why = f"the code says {expression.value} for this size"
+                self.pin(along, [dim], self.reason(self.function or "", why))
+            return
+        reason = self.reason(self.function or "", "the code computes this size")
+        self.sizes.append(Size(expression, self.extent(along, dim, size), reason))
+
+    def note_number(self, expression: Expression, reason: Reason) -> None:
+        """The code used a size as a number."""
+        self.numbers.append(Number(expression, reason))
+
+    def note_equal(self, left: Expression, right: Expression) -> None:
+        """The code went on because two sizes are equal: they must stay so."""
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, Count):
+                self.sizes.append(Size(other, one.extent, self.reason("==", "the code compares sizes")))
+                return
+
+    def argument(self, name: str, fields: Sequence[Field], dim: int, size: int) -> None:
+        """An argument of the running function says how many indices a dim has."""
+        self.size(self.expected.get(name, Constant(size)), fields, dim, size)
+
+    # ---- the two ways in which channels meet -----------------------------------------------------
+
+    def meet(
+        self, shape: Sequence[int], operands: Sequence[tuple[Tensor, Sequence[Field]]], reason: Reason
+    ) -> list[list[Field]]:
+        """Elements at the same place of several tensors live and die together.
+
+        Args:
+            shape: what the operands broadcast to.
+            operands: tensors (only their shapes count) with the fields to be joined.
+
+        Returns:
+            For each operand its fields in the shape's dims; those of different operands are united.
+        """
+        rank = len(shape)
+        fields = [[replace(f, ids=aligned(f.ids, rank)) for f in fs] for _, fs in operands]
+        sizes = [(1,) * (rank - t.dim()) + tuple(t.shape) for t, _ in operands]
+        for d in range(rank):
+            if shape[d] > 1:
+                full = [i for i, s in enumerate(sizes) if s[d] > 1]
+                bare = [i for i in full if not any(d in f.dims for f in fields[i])]
+                if bare and len(bare) < len(full):
+                    for i in full:
+                        self.pin(fields[i], [d], reason)
+        for i, left in enumerate(fields):
+            for right in fields[i + 1 :]:
+                for f in left:
+                    for g in right:
+                        self._join(f, g, left, right, reason)
+        return fields
+
+    def combine(self, fields: Sequence[Sequence[Field]]) -> list[tuple[Field, list[bool]]]:
+        """The fields of a result, out of what `meet` returned.
+
+        Returns:
+            Each remaining field, and for every operand whether it is zero where that field is dead.
+        """
+        fresh = [[g for g in map(self._fresh, operand) if g is not None] for operand in fields]
+        kept: list[tuple[Field, list[bool]]] = []
+        for i, operand in enumerate(fresh):
+            for field in operand:
+                others = [(j, f) for j, fs in enumerate(fresh) for f in fs if j != i]
+                same = [(j, f) for j, f in others if _covers(f, field) and _covers(field, f)]
+                finer = [f for _, f in others if _covers(f, field) and not _covers(field, f)]
+                if finer or any(j < i for j, _ in same):
+                    continue
+                zeros = [False] * len(fresh)
+                zeros[i] = field.zero
+                for j, f in same:
+                    zeros[j] = zeros[j] or f.zero
+                leaves = field.leaves.union(*(f.leaves for _, f in same))
+                kept.append((replace(field, leaves=leaves), zeros))
+        return kept
+
+    def _join(
+        self, f: Field, g: Field, beside_f: list[Field], beside_g: list[Field], reason: Reason
+    ) -> None:
+        """Unite two fields of different operands along the dims that they share."""
+        shared = [d for d in f.dims if d in g.dims]
+        if not shared:
+            return
+        a, b = self.row(f, shared), self.row(g, shared)
+        several_f = [h for h in beside_f if set(h.dims) & set(shared)]
+        several_g = [h for h in beside_g if set(h.dims) & set(shared)]
+        if len(several_f) == 1 and len(several_g) == 1:
+            self.unify(a, b, reason)
+        elif len(several_f) == 1:
+            self._join_part(b, a, reason)
+        elif len(several_g) == 1:
+            self._join_part(a, b, reason)
+        elif _pattern(a) == _pattern(b):
+            self.unify(a, b, reason)
+        elif not any(_pattern(a) == _pattern(self.row(h, shared)) for h in several_g):
+            self.pin([f], shared, reason)
+
+    def _join_part(self, coarse: Ids, fine: Ids, reason: Reason) -> None:
+        """`coarse` is one of several fields on these dims: it is the AND of what it covers."""
+        for value in np.unique(coarse):
+            covered = np.unique(fine[coarse == value])
+            both = np.array([value])
+            self.unify(both, self.classes.all_of(covered[None, :]), reason)
+
+
+def _covers(finer: Field, coarser: Field) -> bool:
+    """Whether `coarser`, joined with `finer` of another operand, adds nothing to it."""
+    if len(coarser.dims) < len(finer.dims):
+        return set(coarser.dims) < set(finer.dims)
+    return coarser.ids.shape == finer.ids.shape and torch.equal(finer.ids, coarser.ids)
+
+
+def _pattern(ids: Ids) -> bytes:
+    """Which positions hold equal ids, whatever the ids are."""
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    return np.ascontiguousarray(first[inverse]).tobytes()

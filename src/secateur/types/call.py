@@ -1,0 +1,98 @@
+"""Examples: what a network is called with, in one of three forms.
+
+One tensor is the only argument; a tuple or list holds positional arguments; a dict holds keyword
+arguments. Arguments may nest further tuples, lists and dicts of tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import DataError
+
+
+def call(model: nn.Module, example: Any) -> Any:
+    """The network's output on an example of any of the three forms."""
+    if isinstance(example, Mapping):
+        return model(**example)
+    if isinstance(example, tuple | list):
+        return model(*example)
+    return model(example)
+
+
+def run(model: nn.Module, example: Any, where: str) -> Any:
+    """As `call`, but what the network raises becomes a `DataError` that names the batch.
+
+    Raises:
+        DataError: the network does not run on this input.
+    """
+    try:
+        return call(model, example)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors(example)) or "none"
+        raise DataError(
+            f"the network does not run on this input (tensors of shape {shapes}): {error}",
+            where=where,
+            hint="each batch is x or (x, y); write two arguments as ((a, b), y)",
+        ) from error
+
+
+def tensors(example: Any) -> Iterator[Tensor]:
+    """Every tensor in an example or output, in order."""
+    if isinstance(example, Tensor):
+        yield example
+    elif isinstance(example, Mapping):
+        for value in example.values():
+            yield from tensors(value)
+    elif isinstance(example, tuple | list):
+        for value in example:
+            yield from tensors(value)
+
+
+def batch_size(example: Any) -> int:
+    """How many samples an example holds: the first dim of its first tensor.
+
+    Raises:
+        DataError: there is no tensor with a dim.
+    """
+    first = next(tensors(example), None)
+    if first is None or first.dim() == 0:
+        raise DataError(
+            f"holds no batch of samples: {type(example).__name__}",
+            hint="the first dim of the first tensor counts the samples",
+        )
+    return first.shape[0]
+
+
+def to(
+    example: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Any:
+    """An example with its tensors moved; `dtype` concerns floating-point tensors only."""
+    if isinstance(example, Tensor):
+        wanted = dtype if dtype is not None and example.is_floating_point() else example.dtype
+        return example.to(device=example.device if device is None else device, dtype=wanted)
+    if isinstance(example, Mapping):
+        return {key: to(value, dtype=dtype, device=device) for key, value in example.items()}
+    if isinstance(example, tuple | list):
+        moved = [to(value, dtype=dtype, device=device) for value in example]
+        if isinstance(example, list):
+            return moved
+        return type(example)(*moved) if hasattr(example, "_fields") else tuple(moved)
+    return example
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's first parameter or buffer lives; the CPU where it has none."""
+    for tensor in chain(model.parameters(), model.buffers()):
+        return tensor.device
+    return torch.device("cpu")

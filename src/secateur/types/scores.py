@@ -1,0 +1,59 @@
+"""One number per unit, for every saliency and group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from secateur import archive
+from secateur.errors import UnknownNameError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores(Mapping[str, Mapping[str, Tensor]]):
+    """`scores[saliency][group]` is float32 (n,); higher is more worth keeping."""
+
+    table: Mapping[str, Mapping[str, Tensor]]
+    about: Mapping[str, Any] = field(default_factory=dict)  # how each saliency prints itself
+
+    def __getitem__(self, saliency: str) -> Mapping[str, Tensor]:
+        if saliency not in self.table:
+            known = ", ".join(self.table)
+            raise UnknownNameError(
+                f"there are no {saliency!r} scores", hint=f"scored were: {known}"
+            )
+        return self.table[saliency]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file.
+
+        Raises:
+            FileError: the path cannot be written.
+        """
+        names = [(saliency, group) for saliency in self for group in self[saliency]]
+        tensors = {str(i): self[saliency][group] for i, (saliency, group) in enumerate(names)}
+        return archive.save(path, "scores", {"names": names, "about": dict(self.about)}, tensors)
+
+    @staticmethod
+    def load(path: str | Path) -> Scores:
+        """Read what `save` wrote.
+
+        Raises:
+            FileError: missing, truncated, or not a scores file.
+        """
+        header, tensors = archive.load(path, "scores")
+        values: dict[str, dict[str, Tensor]] = {}
+        with archive.malformed(path, "scores"):
+            for i, (saliency, group) in enumerate(header["names"]):
+                values.setdefault(saliency, {})[group] = tensors[str(i)]
+            return Scores(values, header["about"])

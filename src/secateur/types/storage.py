@@ -1,0 +1,186 @@
+"""Groups as a JSON header and a few integer tensors, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.types import equation
+from secateur.types.equation import Equation
+from secateur.types.group import (
+    Activation,
+    Contraction,
+    Declared,
+    Extent,
+    Fixed,
+    Group,
+    Groups,
+    Member,
+    Role,
+)
+
+_LARGEST = 2**31  # indices are stored as int32
+
+
+class _Pool:
+    """Integer vectors, each stored once: most members of a group share their `unit_of`."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._known: dict[bytes, str] = {}
+
+    def add(self, vector: Tensor) -> str:
+        stored = vector.to(torch.int32)
+        key = stored.numpy().tobytes()
+        if key not in self._known:
+            self._known[key] = f"index.{len(self._known)}"
+            self.tensors[self._known[key]] = stored
+        return self._known[key]
+
+
+def pack_groups(groups: Groups) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A header of plain JSON values, and the tensors that it names."""
+    pool = _Pool()
+    header = {
+        "groups": [_pack_group(group, pool) for group in groups],
+        "fixed": [asdict(fixed) for fixed in groups.fixed],
+        "shapes": {name: list(shape) for name, shape in groups.shapes.items()},
+        "parameters": sorted(groups.parameters),
+        "extents": [
+            {"size": e.size, "parts": [[name, pool.add(unit_of)] for name, unit_of in e.parts]}
+            for e in groups.extents
+        ],
+        "contractions": [asdict(contraction) for contraction in groups.contractions],
+        "equations": [
+            {"is": equation.to_json(e.expression), "extent": e.extent, "where": e.where}
+            for e in groups.equations
+        ],
+    }
+    return header, pool.tensors
+
+
+def _pack_group(group: Group, pool: _Pool) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "kind": group.kind,
+        "size": group.size,
+        "members": [
+            {
+                "name": m.name,
+                "dims": m.dims,
+                "unit_of": pool.add(m.unit_of),
+                "role": m.role.value,
+                "masked": m.masked,
+            }
+            for m in group.members
+        ],
+        "activations": [
+            {"module": a.module, "output": a.output, "dim": a.dim, "unit_of": pool.add(a.unit_of)}
+            for a in group.activations
+        ],
+        "declared": [asdict(declared) for declared in group.declared],
+        "pattern": group.pattern,
+        "removable": group.removable,
+    }
+
+
+def unpack_groups(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Groups:
+    """Inverse of `pack_groups`.
+
+    Raises:
+        KeyError, TypeError, ValueError: the header is malformed or an index is out of range.
+    """
+    shapes = {name: tuple(map(int, shape)) for name, shape in header["shapes"].items()}
+    groups = tuple(_unpack_group(entry, tensors, shapes) for entry in header["groups"])
+    sizes = {group.name: group.size for group in groups}
+    if len(sizes) != len(groups):
+        raise ValueError("two groups have one name")
+    extents = []
+    for entry in header["extents"]:
+        size = int(entry["size"])
+        if not 0 < size < _LARGEST:
+            raise ValueError(f"an extent cannot have {size} indices")
+        parts = tuple(
+            (name, _vector(tensors[key], size, sizes[name])) for name, key in entry["parts"]
+        )
+        extents.append(Extent(size, parts))
+    contractions = [
+        Contraction(
+            entry["module"],
+            entry["operator"],
+            int(entry["fixed"]),
+            tuple(map(int, entry["extents"])),
+            entry["weight"],
+            int(entry["uses"]),
+        )
+        for entry in header["contractions"]
+    ]
+    equations = [
+        Equation(equation.from_json(entry["is"]), int(entry["extent"]), entry["where"])
+        for entry in header["equations"]
+    ]
+    used = {i for contraction in contractions for i in contraction.extents}
+    used |= {e.extent for e in equations}
+    used |= {i for e in equations for i in equation.counts(e.expression)}
+    if used and not 0 <= min(used) <= max(used) < len(extents):
+        raise ValueError("an extent that does not exist is used")
+    return Groups(
+        groups,
+        tuple(Fixed(**entry) for entry in header["fixed"]),
+        shapes,
+        frozenset(header["parameters"]),
+        tuple(extents),
+        tuple(contractions),
+        tuple(equations),
+    )
+
+
+def _unpack_group(
+    entry: Mapping[str, Any], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> Group:
+    size = int(entry["size"])
+    members = []
+    for m in entry["members"]:
+        dims = tuple(map(int, m["dims"]))
+        if not dims or dims[0] < 0 or list(dims) != sorted(set(dims)):
+            raise ValueError(f"dims ascend from 0, found {dims}")
+        length = 1
+        for dim in dims:
+            length *= shapes[m["name"]][dim]
+        unit_of = _vector(tensors[m["unit_of"]], length, size)
+        members.append(Member(m["name"], dims, unit_of, Role(m["role"]), bool(m["masked"])))
+    activations = []
+    for a in entry["activations"]:
+        vector = tensors[a["unit_of"]]
+        unit_of = _vector(vector, vector.numel(), size)
+        activations.append(Activation(a["module"], int(a["output"]), int(a["dim"]), unit_of))
+    pattern = entry["pattern"]
+    if pattern is not None:
+        stay, block = map(int, pattern)
+        if not 0 < stay <= block or size % block:
+            raise ValueError(f"{size} units do not come in blocks of {block} that keep {stay}")
+        pattern = (stay, block)
+    return Group(
+        entry["name"],
+        entry["kind"],
+        size,
+        tuple(members),
+        tuple(activations),
+        tuple(Declared(**declared) for declared in entry["declared"]),
+        pattern,
+        bool(entry["removable"]),
+    )
+
+
+def _vector(stored: Tensor, length: int, units: int) -> Tensor:
+    """A checked `unit_of`."""
+    if stored.shape != (length,):
+        raise ValueError(f"an index of shape ({length},) was expected, found {tuple(stored.shape)}")
+    vector = stored.to(torch.int64)
+    if length and not -1 <= int(vector.min()) <= int(vector.max()) < units:
+        raise ValueError(f"an index points outside the {units} units of its group")
+    return vector

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.cost import count_macs, count_params, weight_bytes
+from secateur.errors import DataError
+from tests.handmade import example, net, same_state, state_of
+
+
+def test_a_convolution_and_a_linear() -> None:
+    assert count_macs(nn.Conv2d(3, 8, 3, padding=1), torch.ones(2, 3, 5, 5)) == 2 * 25 * 8 * 27
+    assert count_macs(nn.Linear(7, 5), torch.ones(3, 7)) == 3 * 35
+    grouped = nn.Conv2d(8, 8, 3, groups=4, bias=False)
+    assert count_macs(grouped, torch.ones(1, 8, 3, 3)) == 8 * 2 * 9
+
+
+def test_fused_recurrent_and_attention_kernels_are_counted() -> None:
+    assert count_macs(nn.LSTM(4, 8), torch.ones(5, 2, 4)) == 5 * 2 * 4 * (4 * 8 + 8 * 8)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    tokens, projections = 2 * 5, 4 * 64 + 2 * 8 * 16
+    assert count_macs(layer, torch.ones(2, 5, 8)) == tokens * projections + 2 * (2 * 25 * 8)
+
+    class Attention(nn.Module):
+        def forward(self, q: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(q, q, q)
+
+    assert count_macs(Attention(), torch.ones(1, 2, 6, 4)) == 2 * (2 * 36 * 4)
+
+
+def test_positional_and_keyword_examples() -> None:
+    bilinear = nn.MultiheadAttention(8, 2, batch_first=True)
+    x = torch.ones(1, 3, 8)
+    positional = count_macs(bilinear, (x, x, x))
+    assert count_macs(bilinear, {"query": x, "key": x, "value": x}) == positional > 0
+
+
+def test_shared_parameters_count_once_and_bytes_follow_the_dtype() -> None:
+    tied = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    tied[1].weight = tied[0].weight
+    assert count_params(tied) == 16
+    assert weight_bytes(tied) == 64
+    assert weight_bytes(tied.to(torch.bfloat16)) == 32
+    assert weight_bytes(nn.BatchNorm1d(3)) == 24  # its running statistics are buffers
+
+
+def test_the_network_is_untouched() -> None:
+    model = net().train()
+    model.fc.weight.requires_grad_(False)
+    before = state_of(model)
+    count_macs(model, example())
+    assert same_state(model, before)
+
+
+def test_an_example_that_does_not_fit() -> None:
+    before = torch.backends.mkldnn.enabled
+    with pytest.raises(DataError) as caught:
+        count_macs(net(), torch.ones(1, 4, 4, 4))
+    assert caught.value.where == "example"
+    assert torch.backends.mkldnn.enabled is before

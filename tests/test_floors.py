@@ -1,0 +1,147 @@
+"""The house has floors: imports point downwards, in no circle, and stand where they can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.source import PACKAGE, Import, Source, imports, modules
+
+# From the ground up. A trailing slash marks a folder: a wing of its own, which knows nothing of the
+# other folders on its floor. What is on no floor may not be in the house.
+FLOORS = (
+    ("types/", "errors", "files", "archive"),
+    ("trace/",),
+    ("granularity/", "mask/", "cost/"),
+    ("saliency/", "compose/", "allocate/"),
+    ("learn/", "recover/", "measure/", "wire/", "export/"),
+    ("pipeline/", "data/", "demo/", "lookup", "models", "report", "recipes", "weights"),
+    ("sweep",),
+    ("cli/", "__main__"),
+)
+
+# What may be imported inside a function: extras, which a plain install lacks.
+EXTRAS = frozenset({"PIL", "mlxtend", "sklearn", "timm", "torchvision", "transformers"})
+
+
+def problems(sources: Mapping[str, Source], floors: Sequence[Sequence[str]]) -> list[str]:
+    """Every breach of the rules, each as one line that names the place."""
+    found = imports(sources)
+    return [
+        *_homeless(sources, floors),
+        *(line for entry in found for line in _misplaced(entry, sources, floors)),
+        *(line for entry in found for line in _concealed(entry)),
+        *_circles(found, sources),
+    ]
+
+
+def _top(module: str) -> str:
+    """The folder or file directly under the package: "types" of "secateur.types.plan"."""
+    return [*module.split("."), ""][1]
+
+
+def _floor(module: str, floors: Sequence[Sequence[str]]) -> int:
+    """The floor of a module; the package's own face stands above all."""
+    for number, tops in enumerate(floors):
+        if _top(module) in {top.rstrip("/") for top in tops}:
+            return number
+    return len(floors)
+
+
+def _homeless(sources: Mapping[str, Source], floors: Sequence[Sequence[str]]) -> list[str]:
+    known = {top.rstrip("/") for tops in floors for top in tops}
+    tops = {_top(name) for name in sources} - {""}
+    return [f"{top} is on no floor" for top in sorted(tops - known)]
+
+
+def _misplaced(
+    entry: Import, sources: Mapping[str, Source], floors: Sequence[Sequence[str]]
+) -> list[str]:
+    if entry.target.startswith("."):
+        return [f"{entry.module}:{entry.line}: a relative import"]
+    if entry.target not in sources:
+        return []
+    here, there = _floor(entry.module, floors), _floor(entry.target, floors)
+    wings = {top.rstrip("/") for tops in floors for top in tops if top.endswith("/")}
+    both = {_top(entry.module), _top(entry.target)}
+    if there > here or (entry.target.count(".") == 0 and entry.module.count(".")):
+        return [f"{entry.module}:{entry.line}: imports {entry.target}, which stands higher"]
+    if there == here and len(both) == 2 and both <= wings:
+        return [f"{entry.module}:{entry.line}: imports {entry.target}, its neighbour"]
+    return []
+
+
+def _concealed(entry: Import) -> list[str]:
+    if not entry.hidden or entry.target.split(".")[0] in EXTRAS:
+        return []
+    return [f"{entry.module}:{entry.line}: imports {entry.target} inside a function"]
+
+
+def _circles(found: Sequence[Import], sources: Mapping[str, Source]) -> list[str]:
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for entry in found:
+        if entry.target in sources:
+            graph[entry.module].add(entry.target)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return ["a circle: " + " <- ".join(error.args[1])]
+    return []
+
+
+def test_imports_point_downwards_and_are_in_sight() -> None:
+    assert not problems(modules(), FLOORS)
+
+
+def test_every_folder_of_the_package_is_a_package() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"low/a.py": "from house.high import b\n", "high/b.py": ""}, "which stands higher"),
+        ({"low/a.py": "import house.high.b\n", "high/b.py": ""}, "which stands higher"),
+        ({"low/a.py": "import house\n"}, "which stands higher"),
+        ({"low/a.py": "from house import Face\n"}, "which stands higher"),
+        ({"low/a.py": "from ..high import b\n", "high/b.py": ""}, "relative import"),
+        ({"west/a.py": "from house.east.b import f\n", "east/b.py": ""}, "its neighbour"),
+        ({"low/a.py": "def f():\n    import torch\n"}, "inside a function"),
+        ({"low/a.py": "f = lambda: __import__\nasync def g():\n    import os\n"}, "inside a func"),
+        ({"attic/a.py": ""}, "attic is on no floor"),
+        ({"low/a.py": "import house.low.b\n", "low/b.py": "from house.low import a\n"}, "circle"),
+        (
+            {"low/a.py": "if TYPE_CHECKING:\n    from house.high import b\n", "high/b.py": ""},
+            "high",
+        ),
+    ],
+)
+def test_each_breach_is_seen(tmp_path: Path, files: dict[str, str], problem: str) -> None:
+    assert any(problem in line for line in _problems_of(tmp_path, files))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"low/a.py": "import torch\n", "high/b.py": "from house.low.a import f\n"},
+        {"east/a.py": "from house.low import b\n", "low/b.py": "", "low/c.py": ""},
+        {"single.py": "import house.low.a\n", "low/a.py": "def f():\n    import torchvision\n"},
+        {"__init__.py": "from house.high.b import f\n", "high/b.py": ""},
+        {"low/a.py": "import house.single\n", "single.py": ""},
+    ],
+)
+def test_what_is_allowed_is_not_reported(tmp_path: Path, files: dict[str, str]) -> None:
+    assert not _problems_of(tmp_path, files)
+
+
+def _problems_of(folder: Path, files: dict[str, str]) -> list[str]:
+    """The problems of a made-up package of four folders on three floors."""
+    for name, text in ({"__init__.py": ""} | files).items():
+        path = folder / "house" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return problems(modules(folder / "house"), (("low/", "single"), ("west/", "east/"), ("high/",)))

@@ -1,0 +1,75 @@
+"""`import secateur` is cheap, and brings in nothing that a script does not need."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+SECONDS = 0.3  # of processor time, over and above `import torch`
+
+# One process measures one import, after torch is there. Processor time, not the clock: other jobs
+# on the machine lengthen the clock and hardly change what this process itself has to do.
+MEASURE = """
+import json, sys, time
+import torch
+before, begin = set(sys.modules), time.process_time()
+import secateur
+seconds = time.process_time() - begin
+print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+"""
+
+HEAVY = {
+    "IPython",
+    "PIL",
+    "matplotlib",
+    "mlxtend",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "pytest",
+    "rich",
+    "scipy",
+    "sklearn",
+    "timm",
+    "torch_pruning",
+    "torchvision",
+    "transformers",
+    "typer",
+}
+
+
+def _measure() -> tuple[float, set[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120
+    )
+    found = json.loads(done.stdout)
+    return found["seconds"], {name.split(".")[0] for name in found["modules"]}
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[tuple[float, set[str]]]:
+    _measure()  # the first import after a change compiles
+    return [_measure() for _ in range(5)]
+
+
+def test_it_adds_little_to_torch(measured: list[tuple[float, set[str]]]) -> None:
+    assert statistics.median(seconds for seconds, _ in measured) <= SECONDS
+
+
+def test_it_brings_in_nothing_heavy(measured: list[tuple[float, set[str]]]) -> None:
+    assert not measured[0][1] & HEAVY
+
+
+def test_it_prints_nothing_and_warns_of_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import warnings, torch, secateur"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
