@@ -95,7 +95,7 @@ def test_text_of_another_form(text: str) -> None:
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"no module 'no.such.module'\n.*installed"):
         call("no.such.module:make")
-    with pytest.raises(UnknownNameError, match="no module 'fractions.deeper'"):
+    with pytest.raises(UnknownNameError, match=r"no module 'fractions\.deeper'"):
         call("fractions.deeper:make")
     with pytest.raises(UnknownNameError, match=r"'Fractoin'\n.*Fraction"):
         call("fractions:Fractoin")

@@ -183,7 +183,7 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
 
     config.architectures = ["BertModel"]
     config.save_pretrained(tmp_path / "bare")
-    with pytest.raises(FileError, match="holds no .safetensors"):
+    with pytest.raises(FileError, match=r"holds no \.safetensors"):
         models.load(f"hf:{tmp_path / 'bare'}")
     model = models.load(f"hf:{tmp_path / 'bare'}", tmp_path / "whole" / "model.safetensors")
     assert torch.equal(model(ids)[0], source(ids)[0])

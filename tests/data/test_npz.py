@@ -120,7 +120,7 @@ def test_layouts(tmp_path: Path) -> None:
         ({"x": X, "y": np.array(["a", "b"] * 10)}, "labels are <U1"),
         ({"x": X.astype(int), "y": Y}, "samples are int64"),
         ({"x": X.astype(complex), "y": Y}, "samples are complex128"),
-        ({"x": np.where(X == X.max(), np.nan, X), "y": Y}, "NaN or infinite"),
+        ({"x": np.where(X.max() == X, np.nan, X), "y": Y}, "NaN or infinite"),
         ({"x": np.full(X.shape, 1e300), "y": Y}, "NaN or infinite"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "class 2 is in the test part"),
         ({"x_train": X, "y_train": Y, "x_test": X[..., :3], "y_test": Y}, "train samples are"),

@@ -10,7 +10,7 @@ from secateur.demo.augment import moved
 
 def plain(image: Tensor, down: int, right: int, mirror: bool) -> Tensor:
     """Pixel by pixel, the slow twin: the border is repeated where the image has no more."""
-    channels, height, width = image.shape
+    _, height, width = image.shape
     out = torch.empty_like(image)
     for i in range(height):
         for j in range(width):

@@ -79,11 +79,3 @@ def test_the_weights_follow_the_seed() -> None:
 def test_networks_that_do_not_exist(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         demo.network(text)
-
-
-def test_no_trained_weights_under_that_name() -> None:
-    for ask in (demo.pretrained, demo.trained_how):
-        with pytest.raises(
-            UnknownNameError, match=r"resnet20, vgg-slim.*secateur train demo:lenet5"
-        ):
-            ask("lenet5")

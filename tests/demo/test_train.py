@@ -104,7 +104,7 @@ import torch
 from secateur import demo
 from tests.demo.test_train import NET, Recipe, made
 torch.set_num_threads(1)
-for progress in demo.train(NET, made(), epochs=200, seed=7, out=sys.argv[1],
+for progress in demo.train(NET, made(), epochs=60, seed=7, out=sys.argv[1],
                            recipe=Recipe(batch=32, shift=1)):
     print(progress.epoch, flush=True)
 """
@@ -112,8 +112,8 @@ for progress in demo.train(NET, made(), epochs=200, seed=7, out=sys.argv[1],
 
 def test_killed_outright_and_started_again_the_bytes_are_the_same(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run(whole, epochs=200)
-    for epoch in (3, 40, 110):  # killed wherever it is then, the writing of a state included
+    run(whole, epochs=60)
+    for epoch in (3, 30):  # killed wherever it is then, the writing of a state included
         with subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(broken)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -123,7 +123,7 @@ def test_killed_outright_and_started_again_the_bytes_are_the_same(tmp_path: Path
                     break
         assert process.returncode == -signal.SIGKILL
         assert state_file(broken).exists()
-    run(broken, epochs=200)
+    run(broken, epochs=60)
     assert broken.read_bytes() == whole.read_bytes()
 
 

@@ -28,7 +28,7 @@ class Prepared:
     example: Any
     groups: sec.Groups
 
-    def losing(self) -> list[sec.types.Group]:
+    def losing(self) -> list[sec.Group]:
         """The groups that can lose a unit."""
         return [group for group in self.groups if group.size > 1]
 

@@ -14,7 +14,7 @@ def _matches(operator: str, globs: str) -> bool:
     return any(fnmatchcase(operator, glob) for glob in globs.split("|"))
 
 
-def _holders(groups: sec.Groups, member: str) -> list[sec.types.Group]:
+def _holders(groups: sec.Groups, member: str) -> list[sec.Group]:
     """The groups with more than one unit on a dim of a tensor."""
     name, _, dim = member.rpartition(":")
     return [

@@ -12,7 +12,7 @@ from tests.handmade import channels, inside, net
 
 def norm(parts: list[Tensor], p: int) -> float:
     """The slow twin: one number at a time."""
-    total = sum(abs(float(w)) ** p for part in parts for w in part.flatten())
+    total = sum(abs(float(w)) ** p for part in parts for w in part.detach().flatten())
     return float(total ** (1 / p))
 
 
@@ -22,7 +22,7 @@ def test_a_channel_is_the_norm_of_its_filter(p: int) -> None:
     scores = score(model, channels(model), None, Magnitude(p))["magnitude"]
     for layer in ("conv1", "conv2"):
         weight = model.get_parameter(f"{layer}.weight")
-        expected = torch.tensor([norm([filter], p) for filter in weight])
+        expected = torch.tensor([norm([row], p) for row in weight])
         torch.testing.assert_close(scores[layer], expected)
 
 
@@ -34,7 +34,7 @@ def test_single_weights_and_kernels(p: int) -> None:
     for layer in ("conv1", "conv2", "fc"):
         weight = model.get_parameter(f"{layer}.weight")
         torch.testing.assert_close(weights[layer], weight.detach().abs().flatten())
-        expected = [norm([kernel], p) for filter in weight for kernel in filter]
+        expected = [norm([kernel], p) for row in weight for kernel in row]
         torch.testing.assert_close(kernels[layer], torch.tensor(expected))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,7 +38,7 @@ def test_any_split_order_and_number_of_ranks_gives_the_same_scores(
     groups = channels(model) if kind == "channel" else inside(model, kind)
     whole = score(model, groups, [(x, y)], ALL, loss=F.cross_entropy)
     edges = [0, *sorted(cuts), 12]
-    batches = [(x[order[a:b]], y[order[a:b]]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    batches = [(x[order[a:b]], y[order[a:b]]) for a, b in pairwise(edges)]
     shares = [batches[i::ranks] for i in range(ranks)]
     parts = [observe(model, groups, s, ALL, loss=F.cross_entropy) for s in shares if s]
     total = parts[0]

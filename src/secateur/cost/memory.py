@@ -37,7 +37,7 @@ class _Storages(TorchDispatchMode):
     """Counts the storage of every operator's output while it lives; views share one."""
 
     def __init__(self, excluded: Iterable[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.peak = 0
         self._alive = 0
         self._known = {tensor.untyped_storage().data_ptr() for tensor in excluded}

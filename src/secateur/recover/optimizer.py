@@ -31,6 +31,10 @@ class SGD:
 
     def __post_init__(self) -> None:
         _check("SGD", self.lr, self.weight_decay)
+        if not 0.0 <= self.momentum < 1.0:
+            raise OptionError(f"momentum={self.momentum:g} is not in [0, 1)", where="SGD")
+        if self.nesterov and self.momentum == 0.0:
+            raise OptionError("nesterov needs momentum", where="SGD", hint="momentum=0.9")
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """A fresh `torch.optim.SGD`."""

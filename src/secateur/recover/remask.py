@@ -22,7 +22,7 @@ def remask(model: nn.Module, plan: Plan) -> Callable[[], None]:
     own = dict(model.named_buffers()) | dict(model.named_parameters())
     device = device_of(model)
     pairs = []
-    for name, by_dims in kept(plan.groups, plan.masks).items():
+    for name, by_dims in kept(plan.groups, plan.masks, only_masked=True).items():
         shape = plan.groups.shapes[name]
         if name not in own or tuple(own[name].shape) != tuple(shape):
             found = f"shape {tuple(own[name].shape)}" if name in own else "no such tensor"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -113,24 +113,14 @@ def named(saliencies: Chosen) -> dict[str, Saliency]:
     """Saliencies by name.
 
     Raises:
-        OptionError: there is none, or two have one name.
+        OptionError: there is none, one is something else, or two have one name.
     """
     if isinstance(saliencies, Mapping):
-        pairs = list(saliencies.items())
-    else:
-        several = [saliencies] if isinstance(saliencies, Saliency) else list(saliencies)
-        for entry in several:
-            if not isinstance(entry, Saliency):
-                raise OptionError(
-                    f"{entry!r} is no saliency",
-                    where="saliencies",
-                    hint="one or several of sec.Magnitude(), sec.Taylor(), ...",
-                )
-        pairs = [(saliency.name, saliency) for saliency in several]
-    if not pairs:
-        raise OptionError("there is no saliency", where="saliencies")
+        return {name: _checked(saliency) for name, saliency in saliencies.items()} or _none()
+    several = saliencies if isinstance(saliencies, Sequence) else [saliencies]
     chosen: dict[str, Saliency] = {}
-    for name, saliency in pairs:
+    for saliency in map(_checked, several):
+        name = saliency.name
         if name in chosen:
             raise OptionError(
                 f"{chosen[name]} and {saliency} are both called {name!r}",
@@ -138,7 +128,21 @@ def named(saliencies: Chosen) -> dict[str, Saliency]:
                 hint=f'name them: {{"{name}": {chosen[name]}, "other": {saliency}}}',
             )
         chosen[name] = saliency
-    return chosen
+    return chosen or _none()
+
+
+def _checked(saliency: object) -> Saliency:
+    if isinstance(saliency, type) or not isinstance(saliency, Saliency):
+        raise OptionError(
+            f"{saliency!r} is no saliency",
+            where="saliencies",
+            hint="one or several of sec.Magnitude(), sec.Taylor(), ...",
+        )
+    return saliency
+
+
+def _none() -> NoReturn:
+    raise OptionError("there is no saliency", where="saliencies")
 
 
 def _look(

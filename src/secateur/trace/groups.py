@@ -42,7 +42,7 @@ def coupled_channels(model: nn.Module, example: Any, keep: Iterable[str] = ()) -
         tape.not_all.clear()
         choices = resolve(tape)
         units = find_units(tape)
-        if _pin_last_ones(tape, units, clean):
+        if _pin_last_ones(tape, units, clean) or _undo_collapses(tape, units, choices, clean):
             continue
         groups = collect(tape, model, units)
         refused = _contradictions(groups)
@@ -85,6 +85,18 @@ def _pin_last_ones(tape: Tape, units: Units, clean: Any) -> bool:
             clean.pin(roots[:1], tape.number(Reason("shape", "", "is the last of its kind")))
             pinned = True
     return pinned
+
+
+def _undo_collapses(tape: Tape, units: Units, choices: list[Choice], clean: Any) -> bool:
+    """A dim was chosen that couples everything into one unit: let another one be tried."""
+    undone = False
+    number = tape.number(Reason("shape", "", "all its channels are coupled into one unit"))
+    for choice in choices:
+        if np.isin(tape.classes.find(choice.ids.numpy().ravel()), units.single).all():
+            slices = np.ascontiguousarray(rows(choice.ids, [choice.dim]).numpy())
+            clean.pin(clean.all_of(slices), number)
+            undone = True
+    return undone
 
 
 def _contradictions(groups: Groups) -> dict[int, Equation]:

@@ -113,30 +113,47 @@ def constant(tape: Tape, call: Call) -> bool:
     )
 
 
-def zeros_stay(func: Any, arguments: dict[str, Any], zero: Sequence[bool], inputs: Sequence[Tensor]) -> bool:
+def at_zero(
+    func: Any, arguments: dict[str, Any], zero: Sequence[bool], inputs: Sequence[Tensor]
+) -> bool | None:
     """Whether an elementwise operator gives 0 where the inputs flagged `zero` are 0.
 
-    It is asked twice, with different values for the other inputs.
+    None where zeros make it NaN or infinite. It is asked twice, with different values elsewhere.
     """
-    is_zero = {id(t): z for t, z in zip(inputs, zero, strict=True)}
+    nowhere = [False] * len(zero)
     for other in (0.7310, -0.5309):
-
-        def probe(value: Any, other: float = other) -> Any:
-            if isinstance(value, Tensor):
-                filled = 0.0 if is_zero[id(value)] else other
-                return torch.full((), filled, dtype=torch.float64).to(value.dtype)
-            if isinstance(value, (list, tuple)):
-                return type(value)(probe(v) for v in value)
-            return value
-
-        probed = {name: probe(value) for name, value in arguments.items()}
-        try:
-            result = run(func, probed)
-        except (RuntimeError, TypeError):
-            return False
-        if not isinstance(result, Tensor) or bool((result != 0).any()):
-            return False
+        result = _probe(func, arguments, zero, inputs, other)
+        if result is None or bool((result != 0).any()):
+            if result is None or bool(torch.isfinite(result).all()):
+                return False
+            apart = _probe(func, arguments, nowhere, inputs, other)
+            return None if apart is not None and bool(torch.isfinite(apart).all()) else False
     return True
+
+
+def _probe(
+    func: Any,
+    arguments: dict[str, Any],
+    zero: Sequence[bool],
+    inputs: Sequence[Tensor],
+    other: float,
+) -> Tensor | None:
+    """The operator on scalars: 0 for the flagged inputs, `other` for the rest; None if it refuses."""
+    is_zero = {id(t): z for t, z in zip(inputs, zero, strict=True)}
+
+    def scalar(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            filled = 0.0 if is_zero[id(value)] else other
+            return torch.full((), filled, dtype=torch.float64).to(value.dtype)
+        if isinstance(value, (list, tuple)):
+            return type(value)(scalar(v) for v in value)
+        return value
+
+    try:
+        result = run(func, {name: scalar(value) for name, value in arguments.items()})
+    except (RuntimeError, TypeError):
+        return None
+    return result if isinstance(result, Tensor) else None
 
 
 def run(func: Any, arguments: dict[str, Any]) -> Any:

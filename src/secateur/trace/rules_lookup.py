@@ -49,9 +49,7 @@ def index(tape: Tape, call: Call) -> None:
         tape.pin(fields_of(tape, call["index"]), None, tape.reason(call.name, "is an index"))
     tape.pin(fields_of(tape, source), indexed, tape.reason(call.name, "picks by number along"))
     fields = []
-    for f in fields_of(tape, source):
-        if set(f.dims) & set(indexed):
-            continue
+    for f in tape.apart_from(fields_of(tape, source), indexed):
         if call.name in ("index_select", "gather"):
             fields.append(f)
             continue

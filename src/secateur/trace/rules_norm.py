@@ -27,9 +27,12 @@ def _affine(
         if v is None:
             operands.append((torch.empty(()), []))
             continue
-        wide = v.shape if len(shape) == v.dim() else torch.Size(-1 if s < 0 else s for s in shape)
-        fields = [replace(f, ids=f.ids.reshape(tuple(wide))) for f in fields_of(tape, v)]
-        operands.append((torch.empty(1).expand(v.shape).reshape(tuple(wide)), fields))
+        fields = fields_of(tape, v)
+        hollow = torch.empty(1).expand(v.shape)
+        if len(shape) != v.dim():
+            fields = [replace(f, ids=f.ids.reshape(tuple(shape))) for f in fields]
+            hollow = hollow.reshape(tuple(shape))
+        operands.append((hollow, fields))
     combined = tape.combine(tape.meet(source.shape, operands, reason))
     absent = [False] + [v is None for v in vectors]
     return [(f, [z or a for z, a in zip(zeros, absent, strict=True)]) for f, zeros in combined]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from secateur.trace.rules import Call, Rule, constant, rule, zeros_stay
+from secateur.trace.rules import Call, Rule, at_zero, constant, rule
 from secateur.trace.tape import Tape
 
 
@@ -31,10 +31,13 @@ def pointwise(tape: Tape, call: Call) -> None:
     (out,) = call.outputs
     reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
     met = tape.meet(out.shape, [(t, tape.labels(t).fields) for t in inputs], reason)
-    fields = [
-        replace(field, zero=zeros_stay(call.func, call.arguments, zeros, inputs))
-        for field, zeros in tape.combine(met)
-    ]
+    fields = []
+    for field, zeros in tape.combine(met):
+        zero = at_zero(call.func, call.arguments, zeros, inputs)
+        if zero is None:
+            why = "is not finite where channels are masked"
+            tape.pin([field], None, tape.reason(call.name, why))
+        fields.append(replace(field, zero=bool(zero)))
     tape.put(out, fields, constant=constant(tape, call))
 
 

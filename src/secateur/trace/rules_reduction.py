@@ -83,7 +83,7 @@ def ordered(tape: Tape, call: Call) -> None:
         given: Any = call.get("dim", -1)
         dims = dims_of(-1 if given is None else given, rank)
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "depends on the order along"))
-    kept = [f for f in fields_of(tape, source) if not set(f.dims) & set(dims)]
+    kept = tape.apart_from(fields_of(tape, source), dims)
     for out in call.outputs:
         stay = call.name in ("cumsum", "sort", "topk", "triu", "tril", "_fft_r2c", "_fft_c2c", "_fft_c2r")
         tape.put(out, [replace(f, zero=f.zero and stay) for f in kept if out.dim() == rank])

@@ -91,10 +91,10 @@ def _by_hand(tape: Tape, call: Call, source: Tensor, out: Tensor) -> list[Field]
     if call.name == "unfold":
         dim = normal(call["dimension"], rank)
         tape.pin(fields, [dim], tape.reason("unfold", "cuts windows along"))
-        return [f.over(f.ids.unsqueeze(-1)) for f in fields if dim not in f.dims]
+        return [f.over(f.ids.unsqueeze(-1)) for f in tape.apart_from(fields, [dim])]
     if call.name == "view_as_complex":
         tape.pin(fields, [rank - 1], tape.reason(call.name, "holds real and imaginary part"))
-        return [f.over(f.ids.select(-1, 0)) for f in fields if rank - 1 not in f.dims]
+        return [f.over(f.ids.select(-1, 0)) for f in tape.apart_from(fields, [rank - 1])]
     return [f.over(f.ids.unsqueeze(-1)) for f in fields]
 
 
@@ -287,4 +287,4 @@ def roll(tape: Tape, call: Call) -> None:
     fields = fields_of(tape, source)
     rolled = [normal(d, source.dim()) for d in call["dims"]] or list(range(source.dim()))
     tape.pin(fields, rolled, tape.reason("roll", "is rolled along"))
-    _keep(tape, call, source, out, [f for f in fields_of(tape, source) if not set(rolled) & set(f.dims)])
+    _keep(tape, call, source, out, tape.apart_from(fields_of(tape, source), rolled))

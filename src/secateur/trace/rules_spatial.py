@@ -23,11 +23,7 @@ def spatial(tape: Tape, call: Call) -> None:
     count = next(k for k in (1, 2, 3) if f"{k}d" in call.name)
     dims = range(source.dim() - count, source.dim())
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "slides along"))
-    fields = []
-    for f in fields_of(tape, source):
-        kept = [d for d in f.dims if d not in dims]
-        if kept:
-            fields.append(tape.onto(f, kept))
+    fields = tape.apart_from(fields_of(tape, source), dims)
     for i, out in enumerate(call.outputs):
         tape.put(out, fields if i == 0 else [replace(f, zero=False) for f in fields])
 
@@ -39,7 +35,7 @@ def grid_sampler(tape: Tape, call: Call) -> None:
     reason = tape.reason(call.name, "samples along")
     tape.pin(fields_of(tape, grid), None, reason)
     tape.pin(fields_of(tape, source), range(2, source.dim()), reason)
-    tape.put(call.out, [f for f in fields_of(tape, source) if max(f.dims) < 2])
+    tape.put(call.out, tape.apart_from(fields_of(tape, source), range(2, source.dim())))
 
 
 @rule("im2col")

@@ -175,10 +175,15 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
 def _plain_kernels() -> Iterator[None]:
     """Make composite kernels decompose into operators that have rules; restored on leaving."""
     fast = torch.backends.mha.get_fastpath_enabled()
+    mkldnn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    # Not torch.backends.*.flags: these set every flag at once, and warn about some of them.
+    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
-            with torch.backends.cudnn.flags(enabled=False):
-                yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch._C._set_mkldnn_enabled(mkldnn)
+        torch._C._set_cudnn_enabled(cudnn)

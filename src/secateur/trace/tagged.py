@@ -102,9 +102,38 @@ class Tagged(int):
 
     def __eq__(self, other: object) -> bool:
         equal = int(self) == other
-        if equal and isinstance(other, Tagged) and other.tape is self.tape:
-            self.tape.note_equal(self.expression, other.expression)
+        self._compared(other, both_equal=equal)
         return equal
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __lt__(self, other: Any) -> bool:
+        self._compared(other)
+        return int(self) < other
+
+    def __le__(self, other: Any) -> bool:
+        self._compared(other)
+        return int(self) <= other
+
+    def __gt__(self, other: Any) -> bool:
+        self._compared(other)
+        return int(self) > other
+
+    def __ge__(self, other: Any) -> bool:
+        self._compared(other)
+        return int(self) >= other
+
+    def _compared(self, other: object, *, both_equal: bool = False) -> None:
+        """The code took a way that depends on this size: two equal sizes stay equal, others stay."""
+        if not isinstance(other, int) or self.tape.inside_torch():
+            return
+        if both_equal and isinstance(other, Tagged) and other.tape is self.tape:
+            self.tape.note_equal(self.expression, other.expression)
+            return
+        for value in (self, other):
+            if isinstance(value, Tagged) and value.tape is self.tape:
+                value.tape.note_compared(value.expression, int(value))
 
     __hash__ = int.__hash__
 

@@ -134,6 +134,13 @@ class Tape:
             frame = frame.f_back
         return self.modules[-1]
 
+    def inside_torch(self) -> bool:
+        """Whether torch's own Python code is running, rather than the model's."""
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename.startswith(_OURS) and frame.f_back is not None:
+            frame = frame.f_back
+        return frame.f_code.co_filename.startswith(_TORCH)
+
     def reason(self, operator: str, why: str) -> Reason:
         """A reason that names the present place."""
         return Reason(operator, self.place(), why)
@@ -261,6 +268,12 @@ class Tape:
         shape = [size if d in dims else 1 for d, size in enumerate(field.ids.shape)]
         return replace(field, ids=ids.reshape(shape))
 
+    def apart_from(self, fields: Iterable[Field], dims: Iterable[int]) -> list[Field]:
+        """The fields projected on all other dims, keeping the rank; what lives on `dims` alone goes."""
+        gone = set(dims)
+        left = [(f, [d for d in f.dims if d not in gone]) for f in fields]
+        return [f if len(dims) == len(f.dims) else self.onto(f, dims) for f, dims in left if dims]
+
     def pin(self, fields: Iterable[Field], dims: Iterable[int] | None, reason: Reason) -> None:
         """These dims may not shrink; None: none of the dims that the fields vary along."""
         number = self.number(reason)
@@ -326,6 +339,12 @@ class Tape:
             if isinstance(one, Count):
                 self.sizes.append(Size(other, one.extent, self.reason("==", "the code compares sizes")))
                 return
+
+    def note_compared(self, expression: Expression, value: int) -> None:
+        """The code compared a size with something else: it must keep its value."""
+        self.extents.append((value, []))
+        reason = self.reason("comparison", "the code branches on this size")
+        self.sizes.append(Size(expression, len(self.extents) - 1, reason))
 
     def argument(self, name: str, fields: Sequence[Field], dim: int, size: int) -> None:
         """An argument of the running function says how many indices a dim has."""
@@ -398,16 +417,31 @@ class Tape:
         if len(several_f) == 1 and len(several_g) == 1:
             self.unify(a, b, reason)
         elif len(several_f) == 1:
-            self._join_part(b, a, reason)
+            self._join_part(b, a, [self._spread(h, f, shared) for h in several_g], reason)
         elif len(several_g) == 1:
-            self._join_part(a, b, reason)
+            self._join_part(a, b, [self._spread(h, g, shared) for h in several_f], reason)
         elif _pattern(a) == _pattern(b):
             self.unify(a, b, reason)
         elif not any(_pattern(a) == _pattern(self.row(h, shared)) for h in several_g):
             self.pin([f], shared, reason)
 
-    def _join_part(self, coarse: Ids, fine: Ids, reason: Reason) -> None:
-        """`coarse` is one of several fields on these dims: it is the AND of what it covers."""
+    def _spread(self, field: Field, like: Field, dims: list[int]) -> Ids:
+        """A field's rows on some dims, repeated along those where only `like` varies."""
+        ids = self.onto(field, [d for d in dims if d in field.dims]).ids
+        sizes = [like.ids.shape[d] if d in dims else 1 for d in range(ids.dim())]
+        return np.ascontiguousarray(ids.expand(sizes).reshape(-1).numpy())
+
+    def _join_part(self, coarse: Ids, fine: Ids, beside: list[Ids], reason: Reason) -> None:
+        """`coarse` is one of several fields on these dims: it is the AND of what it covers.
+
+        Together the several fields say where each fine id stands in a grid: that is a rectangle.
+        """
+        positions = [np.unique(ids, return_inverse=True)[1] for ids in beside]
+        shape = [int(p.max()) + 1 for p in positions]
+        if np.prod(shape) == len(fine) == len(np.unique(np.ravel_multi_index(positions, shape))):
+            grid = np.full(shape, -1, np.int64)
+            grid[tuple(positions)] = fine
+            self.rectangle(torch.from_numpy(grid))
         for value in np.unique(coarse):
             covered = np.unique(fine[coarse == value])
             both = np.array([value])

@@ -112,7 +112,7 @@ class Stream:
                 hint="a function must return a fresh iterator each time it is called",
             )
 
-    def batches(self, size: int, *, shuffle: bool = False, seed: int | None = None) -> Stream:  # noqa: ARG002
+    def batches(self, size: int, *, shuffle: bool = False, seed: int | None = None) -> Stream:
         """The stream itself: its batch size and its order are those of the user's code."""
         return self
 

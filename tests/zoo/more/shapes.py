@@ -131,7 +131,7 @@ class OneChannelByNumber(_Maps):
         return x * x[:, 3:4] + x[:, 5].unsqueeze(1)
 
 
-@shelf.add(image(), units=10, refuses={"stem.weight": "*slice*"})
+@shelf.add(image(), units=10, refuses={"stem.weight": "*slice*|*getitem*"})
 class EverySecondChannel(_Maps):
     def __init__(self) -> None:
         super().__init__(width=6)
@@ -260,7 +260,7 @@ class LeadingDims(nn.Module):
         return self.down(x).flatten(1, 2)
 
 
-@shelf.add(image(), units=27, prunes=("stem.weight:0", "last.weight:0", "fc.weight:1"))
+@shelf.add(image(), units=22, prunes=("stem.weight:0", "last.weight:0", "fc.weight:1"))
 class SizesFromNumel(_Maps):
     """A flatten whose width is computed from the number of elements."""
 

@@ -36,7 +36,9 @@ class LeNet5(nn.Module):
         super().__init__()
         side = ((size - 4) // 2 - 4) // 2  # each convolution takes 4 pixels, each pooling halves
         if size < 16:
-            raise OptionError(f"size={size} leaves no pixel", hint="LeNet-5 needs 16 pixels or more")
+            raise OptionError(
+                f"size={size} leaves no pixel", hint="LeNet-5 needs 16 pixels or more"
+            )
         self.conv1 = nn.Conv2d(channels, 20, 5)
         self.conv2 = nn.Conv2d(20, 50, 5)
         self.pool = nn.MaxPool2d(2)
