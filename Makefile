@@ -10,6 +10,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 export OMP_NUM_THREADS ?= 1
 JOBS ?= auto
 
+# Each prints the table that docs/ shows.
+BENCHES := benchmarks/tracer_vs_torch_pruning.py
+
 .PHONY: help install test lint format demo bench wheel clean
 
 help:
@@ -32,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -47,7 +50,7 @@ demo: $(STAMP)
 	$(BIN)/secateur prune demo:vgg-slim --data demo:fashion-mini --method magnitude --to macs=0.5 -o runs/demo
 
 bench: $(STAMP)
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
 wheel: $(STAMP)
 	$(BIN)/python .ci/wheel.py

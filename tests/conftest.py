@@ -23,7 +23,7 @@ hypothesis.settings.register_profile(
 )
 # A longer search by hand: make test ARGS='--hypothesis-profile=deep tests/types'
 hypothesis.settings.register_profile(
-    "deep", hypothesis.settings.get_profile("house"), max_examples=3000, derandomize=False
+    "deep", hypothesis.settings.get_profile("house"), max_examples=1000, derandomize=False
 )
 hypothesis.settings.load_profile("house")
 

@@ -84,9 +84,19 @@ def test_a_block_queues_with_its_mean_score() -> None:
     assert order.when["g0"].tolist() == [1, 1, NEVER, NEVER]
 
 
-def test_a_fraction_of_a_tenth_of_thirty_is_three() -> None:
-    order = interleave(rows([30]), {"g0": torch.zeros(30)}, lambda s: s, floor=0.1)
-    assert int(order.masks(order.steps)["g0"].sum()) == 3
+def test_a_floor_is_not_raised_by_binary_fractions() -> None:
+    assert 0.07 * 100 > 7
+    order = interleave(rows([100]), {"g0": torch.zeros(100)}, lambda s: s, floor=0.07)
+    assert int(order.masks(order.steps)["g0"].sum()) == 7
+
+
+def test_rounded_means_do_not_let_a_block_overtake() -> None:
+    assert (0.1 + 0.1 + 0.1) / 3 > 0.1
+    equal = torch.full((7,), 0.1, dtype=torch.float64)
+    order = interleave(rows([7]), {"g0": equal[:7]}, lambda s: s, round_to=2)
+    assert [int(order.masks(s)["g0"].sum()) for s in range(order.steps + 1)] == [7, 6, 4, 2]
+    odd = interleave(rows([15]), {"g0": torch.full((15,), 0.1).double()}, lambda s: s, round_to=4)
+    assert [int(odd.masks(s)["g0"].sum()) for s in range(odd.steps + 1)] == [15, 12, 8, 4]
 
 
 @given(

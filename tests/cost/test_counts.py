@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from secateur.cost import count_macs, count_params, macs, macs_by_module, params
-from secateur.types import Groups
+from secateur.types import Contraction, Extent, Group, Groups, Member, Role
 from tests.handmade import CLASSES, SIDE, channels, example, inside, net, rows
 from tests.types import made
 
@@ -69,6 +69,18 @@ def test_units_inside_weights_cost_what_they_are_used(kind: str) -> None:
     )
     assert macs(groups, masks) == expected_macs
     assert params(groups, masks) == expected_params + rest
+
+
+def test_members_of_one_tensor_may_overlap() -> None:
+    """Rows of a 3 x 4 weight as channels, and its single weights besides."""
+    rows_of = Group("r", "channel", 3, (Member("w", (0,), torch.arange(3), Role.WRITES),))
+    single = Group("s", "weight", 12, (Member("w", (0, 1), torch.arange(12), Role.WRITES),))
+    product = Contraction("l", "mm", 4, (0,), "w", 5)
+    extent = Extent(3, (("r", torch.arange(3)),))
+    groups = Groups((rows_of, single), (), {"w": (3, 4)}, frozenset("w"), (extent,), (product,))
+    masks = {"r": torch.tensor([True, False, True]), "s": torch.arange(12) % 2 == 0}
+    assert params(groups, masks) == 4
+    assert macs(groups, masks) == 20
 
 
 def plain_elements(groups: Groups, masks: Mapping[str, Tensor], name: str) -> int:

@@ -69,6 +69,8 @@ def _describe(module: nn.Module) -> dict[str, str]:
     """Class, flags, hooks and plain attributes, as text with type names."""
     described = {"class": f"{type(module).__module__}.{type(module).__qualname__}"}
     for key, value in vars(module).items():
+        if key == "_flat_weight_refs":
+            continue  # torch's own cache of a recurrent layer: weak references that come and go
         if key in {"_parameters", "_buffers", "_modules", "_flat_weights"}:
             described[key] = str(len(value))
         else:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 import secateur as sec
 from tests.laws.removal import Prepared
+
+WRITERS = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    _ConvNd,
+)
 
 
 def _matches(operator: str, globs: str) -> bool:
@@ -61,13 +73,17 @@ def test_every_refusal_says_where_and_why(prepared: Prepared) -> None:
             assert place.where, (group.name, place)
 
 
-def test_no_parameter_is_passed_over_in_silence(prepared: Prepared) -> None:
+def test_no_layer_is_passed_over_in_silence(prepared: Prepared) -> None:
+    """Norms and biases share the fate of a layer; the layer's own weights must be spoken of."""
     told = {member.name for group in prepared.groups for member in group.members}
     told |= {fixed.name for fixed in prepared.groups.fixed}
+    first = {id(parameter): name for name, parameter in prepared.model.named_parameters()}
     silent = [
-        name
-        for name, parameter in prepared.model.named_parameters()
-        if max(parameter.shape, default=1) > 1 and name not in told
+        f"{path}.{key}"
+        for path, module in prepared.model.named_modules()
+        for key, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, WRITERS) and parameter.dim() > 1 and parameter.shape[0] > 1
+        if first.get(id(parameter), f"{path}.{key}") not in told
     ]
 
     assert not silent

@@ -40,6 +40,7 @@ def test_masked_units_do_not_count_and_cut_ones_are_gone_already() -> None:
     plan = Plan(cut, {g.name: torch.arange(g.size) > 0 for g in cut})
     small = net(5, 7)
     assert measure(small, example(), plan=plan) == measure(small, example())
+    assert measure(model, example(), plan=plan).params == params(cut)  # what it is, not the plan
 
 
 def test_the_json_has_every_key_of_the_contract() -> None:

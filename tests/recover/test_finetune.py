@@ -146,7 +146,7 @@ def test_a_plan_of_another_network_is_refused_at_once() -> None:
     plan = Plan(groups, {g.name: torch.arange(g.size) > 0 for g in groups})
     for model in (net(5, 7), nn.Linear(2, 2)):
         before = state_of(model)
-        with pytest.raises(PlanError, match="the plan says shape") as caught:
+        with pytest.raises(PlanError) as caught:
             finetune(model, BATCHES, epochs=1, plan=plan)
         assert "shrunk" in caught.value.hint
         assert same_state(model, before)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.errors import ScoreError
-from secateur.saliency import Magnitude, Random, Taylor, add, finish, merge, observe, score
+from secateur.saliency import Magnitude, Random, Seen, Taylor, add, finish, merge, observe, score
 from tests.handmade import Net, channels, data, inside, net
 
 ALL = [Magnitude(1), Taylor(), Random()]
@@ -83,6 +83,18 @@ def test_observing_leaves_the_given_state_alone() -> None:
     merge(states, states)
     add(states["taylor"]["conv1"], states["taylor"]["conv1"])
     assert all(torch.equal(states["taylor"]["conv1"][key], copies[key]) for key in copies)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_weights_that_are_seen_again_count_once(p: int) -> None:
+    model, magnitude = net(), Magnitude(p)
+    group = channels(model)["conv2"]
+    seen = Seen(group, 1, dict(model.named_parameters()), None)
+    once = magnitude.observe(magnitude.start(group), seen)
+    twice = magnitude.observe(once, seen)
+    torch.testing.assert_close(magnitude.finish(twice, group), magnitude.finish(once, group))
+    expected = score(model, channels(model), None, magnitude)["magnitude"]["conv2"]
+    torch.testing.assert_close(magnitude.finish(twice, group).float(), expected)
 
 
 def test_states_are_float64() -> None:

@@ -170,4 +170,4 @@ def test_a_data_set_checks_that_its_parts_fit() -> None:
     with pytest.raises(DataError, match="label 4 has no name"):
         dataset(test=split(5))
     with pytest.raises(DataError, match="train samples are"):
-        dataset(test=Split(X, Y))
+        dataset(test=Split(X, Y), classes=())

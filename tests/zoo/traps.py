@@ -227,7 +227,9 @@ class SplitWithLiteral(nn.Module):
         return self.head(self.left(left).relu() + self.right(right).tanh())
 
 
-@shelf.add(image(), units=11, prunes=("stem.weight:0",), refuses={"conv.weight": "*slice*|*getitem*"})
+@shelf.add(
+    image(), units=11, prunes=("stem.weight:0",), refuses={"conv.weight": "*slice*|*getitem*"}
+)
 class SliceWithLiteral(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One epoch of a training, and the accuracy after the last."""
+"""One epoch of a training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from secateur.demo.augment import moved
@@ -63,11 +62,3 @@ def run_epoch(training: Training, done: int, part: Split, recipe: Recipe) -> Ite
                 hint="a lower rate in the recipe",
             )
         yield Progress(done + 1, epochs, step + 1, steps, total / (step + 1))
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, test: Split) -> float:
-    """Share of the samples whose largest output is at their label, 0 to 1."""
-    model.eval()
-    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test.batches(500))
-    return right / len(test)

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from secateur import archive
-from secateur.demo.epoch import Progress, accuracy, run_epoch
+from secateur.demo.epoch import Progress, run_epoch
 from secateur.demo.recipe import Recipe
 from secateur.demo.resume import Training, resume_training, same_config, save_training
 from secateur.demo.table import DEMO_NETWORKS, network
 from secateur.errors import DataError, ModelError, OptionError
 from secateur.lookup import split_options
+from secateur.measure.accuracy import accuracy
 from secateur.types.dataset import Dataset, Split
 
 
@@ -99,7 +100,7 @@ def _run(
             yield last
         done += 1
         save_training(training, done, state_file(out))
-    reached = accuracy(training.model, test)
+    reached = accuracy(training.model, test.batches(500)).value
     header = {"config": config, "test_accuracy": reached, "test_samples": len(test)}
     if recipe == _own_recipe(config["network"]):
         header["command"] = (

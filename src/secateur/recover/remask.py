@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from secateur.errors import PlanError
-from secateur.types.call import device_of
+from secateur.mask.check import check_fits, named_tensors
 from secateur.types.kept import as_mask, kept
 from secateur.types.plan import Plan
 
@@ -19,19 +18,12 @@ def remask(model: nn.Module, plan: Plan) -> Callable[[], None]:
     Raises:
         PlanError: the plan is about tensors of other names or shapes.
     """
-    own = dict(model.named_buffers()) | dict(model.named_parameters())
-    device = device_of(model)
+    check_fits(model, plan)
+    tensors = named_tensors(model)
     pairs = []
     for name, by_dims in kept(plan.groups, plan.masks, only_masked=True).items():
-        shape = plan.groups.shapes[name]
-        if name not in own or tuple(own[name].shape) != tuple(shape):
-            found = f"shape {tuple(own[name].shape)}" if name in own else "no such tensor"
-            raise PlanError(
-                f"the plan says shape {tuple(shape)}, the network has {found}",
-                where=name,
-                hint="a network that was shrunk, or is masked already, is tuned without plan=",
-            )
-        pairs.append((own[name], ~as_mask(by_dims, shape).to(device)))
+        removed = ~as_mask(by_dims, plan.groups.shapes[name])
+        pairs.append((tensors[name], removed.to(tensors[name].device)))
 
     def apply() -> None:
         with torch.no_grad():

@@ -111,6 +111,15 @@ class Classes:
             self._members[self._node_of[key]] = members
         return int(self.find(np.array([self._node_of[key]]))[0])
 
+    def has_leaf(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """bool: whose class holds more than AND nodes."""
+        leaves = np.ones(self._count, np.bool_)
+        leaves[list(self._members)] = False
+        owners = np.zeros(self._count + 1, np.bool_)
+        owners[self.find(np.flatnonzero(leaves))] = True
+        found: npt.NDArray[np.bool_] = owners[self.find(ids)]
+        return found
+
     def settle(self, reason: int) -> None:
         """Unite AND nodes whose members have become one class, or the members of another node."""
         changed = True

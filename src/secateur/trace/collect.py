@@ -189,24 +189,38 @@ def _declared(tape: Tape, units: Units, extents: _Extents) -> list[list[Declared
 
 
 def _fixed(tape: Tape, units: Units, parameters: dict[str, nn.Parameter]) -> tuple[Fixed, ...]:
-    """Written channels that cannot leave, and parameters that took no part."""
+    """Written channels that cannot leave, and parameters without any free channel."""
     found: list[Fixed] = []
-    touched = set()
+    told: set[str] = set()
+    seen = {block.name for block in tape.blocks}
+    writers = {name for name, _ in tape.writes}
     for block in tape.blocks:
-        touched.add(block.name)
-        if (block.name, block.dim) not in tape.writes:
+        leaf = (block.name, block.dim)
+        if block.name not in parameters:
             continue
         roots = tape.classes.find(np.arange(block.start, block.start + block.size))
-        reasons = tape.classes.reason(roots)
-        for number in np.unique(reasons[reasons != FREE]):
-            r = tape.reasons[number]
-            count = int((reasons == number).sum())
-            found.append(Fixed(block.name, count, r.operator, r.where, r.why))
-        alone = int(np.isin(roots, units.single).sum())
-        if alone:
-            why = "all its channels are coupled into one unit"
-            found.append(Fixed(block.name, alone, "shape", "", why))
+        if (units.group_of[roots] != NONE).any():
+            told.add(block.name)
+        if leaf in tape.writes or (block.name not in writers and leaf not in tape.reads):
+            held = _held(tape, units, block.name, roots)
+            found += held
+            told.update(fixed.name for fixed in held)
     for name, parameter in parameters.items():
-        if name not in touched:
-            found.append(Fixed(name, parameter.numel(), "none", "", "took no part in the run"))
+        if name not in told:
+            why = "has no channels" if name in seen or parameter.numel() == 1 else "took no part in the run"
+            found.append(Fixed(name, parameter.numel(), "none", "", why))
     return tuple(found)
+
+
+def _held(tape: Tape, units: Units, name: str, roots: Ids) -> list[Fixed]:
+    """Why some of a block's channels stay, one entry per reason."""
+    reasons = tape.classes.reason(roots)
+    found = []
+    for number in np.unique(reasons[reasons != FREE]):
+        r = tape.reasons[number]
+        found.append(Fixed(name, int((reasons == number).sum()), r.operator, r.where, r.why))
+    alone = int(np.isin(roots, units.single).sum())
+    if alone:
+        why = "all its channels are coupled into one unit"
+        found.append(Fixed(name, alone, "shape", "", why))
+    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from secateur.trace.classes import NONE, Ids
 from secateur.trace.field import rows, squeezed
-from secateur.trace.tape import Tape
+from secateur.trace.tape import Reason, Tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,28 +29,33 @@ class Choice:
 
 def resolve(tape: Tape) -> list[Choice]:
     """Choose a dim for every rectangle and unite the rest; afterwards only plain classes are left."""
-    settle = tape.number(tape.reason("shape", "is part of several channels"))
+    settle = tape.number(Reason("shape", "", "is part of several channels"))
     choices: list[Choice] = []
     tape.classes.settle(settle)
     pending = sorted(_open(tape, tape.rectangles), key=lambda ids: len(_directions(tape, ids)))
-    while pending:
-        for ids in pending:
-            current = _current(tape, ids)
-            if current.dim() < 2:
-                continue
-            directions = _directions(tape, current)
-            if not directions:
-                tape.classes.pin(current.numpy().ravel(), _reason_of(tape, current, settle))
-                continue
-            dim = max(directions, key=lambda d: directions[d])
-            choices.append(Choice(current, dim))
-            slices = rows(current, [dim]).numpy()
-            for other in range(1, slices.shape[1]):
-                tape.classes.unify(slices[:, 0], slices[:, other], settle)
+    for ids in pending:
+        current = _current(tape, ids)
+        if current.dim() < 2:
+            continue
+        directions = _directions(tape, current)
+        if not directions:
+            tape.classes.pin(current.numpy().ravel(), _reason_of(tape, current, settle))
+            continue
+        dim = max(directions, key=lambda d: directions[d])
+        choices.append(Choice(current, dim))
+        for other in range(current.dim()):
+            if other != dim:  # nothing leaves along the other dims, so neither does what they are tied to
+                tape.classes.pin(tape.classes.all_of(_slices(current, other)), settle)
+        slices = _slices(current, dim)
+        for other in range(1, slices.shape[1]):
+            tape.classes.unify(slices[:, 0], slices[:, other], settle)
         tape.classes.settle(settle)
-        pending = _open(tape, pending)
     _pin_undecided(tape, settle)
     return choices
+
+
+def _slices(ids: Tensor, dim: int) -> Ids:
+    return np.ascontiguousarray(rows(ids, [dim]).numpy())
 
 
 def _current(tape: Tape, ids: Tensor) -> Tensor:
@@ -70,14 +75,19 @@ def _open(tape: Tape, rectangles: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _directions(tape: Tape, ids: Tensor) -> dict[int, tuple[bool, int]]:
-    """The dims along which whole slices may go: dim → (is it exact, how many slices are free)."""
+def _directions(tape: Tape, ids: Tensor) -> dict[int, tuple[bool, bool, int]]:
+    """The dims along which whole slices may go, and how good each is.
+
+    First come slices that are channels elsewhere already, then those that go exactly, then the many.
+    """
     found = {}
     for dim in range(ids.dim()):
-        slices = np.ascontiguousarray(rows(ids, [dim]).numpy())
-        held = tape.classes.immortal(slices).any(1) | tape.classes.immortal(tape.classes.all_of(slices))
+        slices = _slices(ids, dim)
+        nodes = tape.classes.all_of(slices)
+        held = tape.classes.immortal(slices).any(1) | tape.classes.immortal(nodes)
         if not held.all():
-            found[dim] = (_exact(tape, slices), int((~held).sum()))
+            elsewhere = bool(tape.classes.has_leaf(nodes[~held]).all())
+            found[dim] = (elsewhere, _exact(tape, slices), int((~held).sum()))
     return found
 
 
@@ -101,7 +111,7 @@ def _exact(tape: Tape, slices: Ids) -> bool:
 def _reason_of(tape: Tape, ids: Tensor, otherwise: int) -> int:
     """Why a rectangle cannot shrink: the reason of one of its pinned slices."""
     for dim in range(ids.dim()):
-        nodes = tape.classes.all_of(np.ascontiguousarray(rows(ids, [dim]).numpy()))
+        nodes = tape.classes.all_of(_slices(ids, dim))
         reasons = tape.classes.reason(nodes)
         if (reasons > 0).any():
             return int(reasons[reasons > 0][0])

@@ -7,28 +7,29 @@ from dataclasses import replace
 
 import torch
 
-from secateur.trace.rules import Call, Rule, at_zero, constant, rule
+from secateur.trace.rules import RULES, Call, Rule, at_zero, constant, rule
 from secateur.trace.tape import Tape
 
 
+# Elementwise, though torch does not tag them so.
+_UNTAGGED = frozenset(
+    "_prelu_kernel prelu log_sigmoid log_sigmoid_forward complex polar hardswish floor_divide".split()
+)
+
+
 @functools.cache
-def pointwise_names() -> frozenset[str]:
-    """Base names of all operators that torch tags as pointwise; in-place forms may lack the tag."""
-    names = set()
-    for name in dir(torch.ops.aten):
-        packet = getattr(torch.ops.aten, name)
-        if not hasattr(packet, "overloads"):
-            continue
-        overloads = [getattr(packet, overload) for overload in packet.overloads()]
-        if any(torch.Tag.pointwise in overload.tags for overload in overloads):
-            names.add(name.rstrip("_") if not name.startswith("__") else name)
-    return frozenset(names)
+def is_pointwise(name: str) -> bool:
+    """Whether torch tags any overload as pointwise; in-place forms may lack the tag."""
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None or name in _UNTAGGED:
+        return name in _UNTAGGED
+    return any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads())
 
 
 def pointwise(tape: Tape, call: Call) -> None:
     """Join the inputs by place; the result has all their fields."""
     inputs = call.inputs
-    (out,) = call.outputs
+    out = call.outputs[0]
     reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
     met = tape.meet(out.shape, [(t, tape.labels(t).fields) for t in inputs], reason)
     fields = []
@@ -61,8 +62,8 @@ def filled(tape: Tape, call: Call) -> None:
     tape.put(call.outputs[0], fields, constant=tape.labels(source).constant)
 
 
-def rule_for(name: str, rules: dict[str, Rule]) -> Rule | None:
-    """The rule of an operator, elementwise ones by their tag."""
-    if name in rules:
-        return rules[name]
-    return pointwise if name in pointwise_names() else None
+def rule_for(name: str) -> Rule | None:
+    """The rule of an operator, elementwise ones by their tag; None where it is not known."""
+    if name in RULES:
+        return RULES[name]
+    return pointwise if is_pointwise(name) else None

@@ -51,9 +51,9 @@ class LabelMode(TorchDispatchMode):
         in_place = name.endswith("_") and not name.endswith("__")
         base = name.rstrip("_") if in_place else name
         made = Call(base, func, bind(func, args, kwargs), out)
-        apply = rule_for(base, RULES) if namespace == "aten" else None
+        apply = rule_for(base) if namespace == "aten" else None
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else None
-        before = self.tape.snapshot(target) if target is not None else None
+        before = self.tape.labels(target).fields if target is not None else None
         if apply is None:
             refuse(self.tape, made, "is an operator that secateur does not know")
         elif made.outputs or base in RULES:
@@ -74,12 +74,14 @@ class LabelMode(TorchDispatchMode):
                     break
 
     def _in_place(self, made: Call, target: Tensor, before: Any) -> None:
-        """A write changes labels of others that share the memory: that is not followed, but pinned."""
+        """A write is seen by all who share the memory: new labels are not followed, but pinned."""
         others = self.tape.aliases(target)
-        if others and self.tape.snapshot(target) != before:
+        if not self.tape.same_labels(before, self.tape.labels(target).fields):
             reason = self.tape.reason(f"{made.name}_", "writes into memory that another tensor views")
-            for tensor in [target, *others, *made.inputs]:
+            for tensor in [target, *others, *made.inputs] if others else []:
                 self.tape.pin(self.tape.labels(tensor).fields, None, reason)
+        for tensor in others:
+            self.tape.doubt(tensor)
 
 
 def _storage(tensor: Tensor) -> int:

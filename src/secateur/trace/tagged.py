@@ -101,7 +101,7 @@ class Tagged(int):
         return float(self._number())
 
     def __eq__(self, other: object) -> bool:
-        equal = int(self) == other
+        equal = int(self) == _plain(other)
         self._compared(other, both_equal=equal)
         return equal
 
@@ -110,19 +110,19 @@ class Tagged(int):
 
     def __lt__(self, other: Any) -> bool:
         self._compared(other)
-        return int(self) < other
+        return bool(int(self) < _plain(other))
 
     def __le__(self, other: Any) -> bool:
         self._compared(other)
-        return int(self) <= other
+        return bool(int(self) <= _plain(other))
 
     def __gt__(self, other: Any) -> bool:
         self._compared(other)
-        return int(self) > other
+        return bool(int(self) > _plain(other))
 
     def __ge__(self, other: Any) -> bool:
         self._compared(other)
-        return int(self) >= other
+        return bool(int(self) >= _plain(other))
 
     def _compared(self, other: object, *, both_equal: bool = False) -> None:
         """The code took a way that depends on this size: two equal sizes stay equal, others stay."""
@@ -142,6 +142,11 @@ class Tagged(int):
 
     def __reduce__(self) -> Any:
         return int, (int(self),)
+
+
+def _plain(value: Any) -> Any:
+    """A tagged int as a plain one, so that one comparison is noted once."""
+    return int(value) if isinstance(value, Tagged) else value
 
 
 def note_number(value: Tagged, why: str) -> None:

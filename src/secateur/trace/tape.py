@@ -17,7 +17,6 @@ from secateur.trace.field import Field, Labels, Leaf, aligned, rows
 from secateur.types.equation import Constant, Count, Expression
 
 _LABELS = "_secateur_labels"
-_BASE = "_secateur_base"
 _VIEWS = "_secateur_views"
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = tuple(str(Path(__file__).parents[1] / folder) for folder in ("trace", "types", "granularity"))
@@ -230,31 +229,36 @@ class Tape:
 
     def alias(self, view: Tensor, of: Tensor) -> None:
         """Remember that two tensors share memory."""
-        base = getattr(of, _BASE, of)
-        if view is base or id(view) in self._names:
-            return
-        setattr(view, _BASE, base)
-        self._views_of(base).append(weakref.ref(view))
+        if id(view) not in self._names:
+            sharing = self._sharing(of)
+            sharing.append(weakref.ref(view))
+            setattr(view, _VIEWS, sharing)
 
     def aliases(self, tensor: Tensor) -> list[Tensor]:
         """Other living tensors that share memory with this one."""
-        base = getattr(tensor, _BASE, tensor)
-        views = [view() for view in self._views_of(base)]
-        return [t for t in [base, *views] if t is not None and t is not tensor]
+        living = [view() for view in self._sharing(tensor)]
+        return [t for t in living if t is not None and t is not tensor]
 
-    def _views_of(self, base: Tensor) -> list[weakref.ref[Tensor]]:
-        if id(base) in self._names:  # the user's own tensors carry no attribute of ours
-            return self._views_of_named.setdefault(id(base), [])
-        views: list[weakref.ref[Tensor]] | None = getattr(base, _VIEWS, None)
+    def _sharing(self, tensor: Tensor) -> list[weakref.ref[Tensor]]:
+        """The list, common to all views of one memory, of those who look at it."""
+        if id(tensor) in self._names:  # the user's own tensors carry no attribute of ours
+            return self._views_of_named.setdefault(id(tensor), [weakref.ref(tensor)])
+        views: list[weakref.ref[Tensor]] | None = getattr(tensor, _VIEWS, None)
         if views is None:
-            views = []
-            setattr(base, _VIEWS, views)
+            views = [weakref.ref(tensor)]
+            setattr(tensor, _VIEWS, views)
         return views
 
-    def snapshot(self, tensor: Tensor) -> tuple[object, ...]:
-        """What can be compared to tell whether a tensor's labels have changed."""
-        fields = self.labels(tensor).fields
-        return tuple((tuple(f.ids.shape), f.ids.numpy().tobytes(), f.zero) for f in fields)
+    def doubt(self, tensor: Tensor) -> None:
+        """A write elsewhere may have changed the values: masked channels need not be zero."""
+        labels = self.labels(tensor)
+        labels.fields = [replace(f, zero=False) for f in labels.fields]
+
+    def same_labels(self, before: Iterable[Field], after: Iterable[Field]) -> bool:
+        """Whether two lists of fields tell the same, by what is united now."""
+        fresh = [[f for f in map(self._fresh, fields) if f is not None] for fields in (before, after)]
+        keys = [{(tuple(f.ids.shape), f.ids.numpy().tobytes()) for f in fields} for fields in fresh]
+        return keys[0] == keys[1]
 
     # ---- verbs --------------------------------------------------------------------------------
 

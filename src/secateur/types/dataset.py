@@ -146,18 +146,17 @@ class Dataset:
                     f"train and test are Splits or Streams, not {type(part).__name__}",
                     where=self.name,
                 )
-        if not (self.classes and isinstance(self.train, Split) and isinstance(self.test, Split)):
-            return
-        for part in (self.train, self.test):
-            if int(part.y.max()) >= len(self.classes):
+            if isinstance(part, Split) and int(part.y.max()) >= len(self.classes) > 0:
                 raise DataError(
                     f"label {int(part.y.max())} has no name: there are {len(self.classes)} classes",
                     where=self.name,
                 )
-        if self.train.x.shape[1:] != self.test.x.shape[1:]:
+        shapes = [
+            tuple(part.x.shape[1:]) for part in (self.train, self.test) if isinstance(part, Split)
+        ]
+        if len(set(shapes)) > 1:
             raise DataError(
-                f"train samples are {tuple(self.train.x.shape[1:])}, "
-                f"test samples {tuple(self.test.x.shape[1:])}",
+                f"train samples are {shapes[0]}, test samples {shapes[1]}",
                 where=self.name,
                 hint="both parts need one shape; ?size=64 resizes the images of a folder",
             )

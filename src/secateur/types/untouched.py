@@ -18,7 +18,7 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
         yield
     finally:
         for module, flag in flags:
-            pass
+            module.training = flag
 
 
 @contextmanager

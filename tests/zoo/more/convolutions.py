@@ -24,7 +24,7 @@ class TransposedConv(nn.Module):
         return self.conv(self.norm(self.up(self.stem(x).relu())).relu()).tanh()
 
 
-@shelf.add(image(3, 6), units=4, prunes=("stem.weight:0", "up.weight:0", "conv.weight:1"))
+@shelf.add(image(3, 6), units=4, prunes=("up.weight:1", "conv.weight:1"))
 class GroupedTransposedConv(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -155,7 +155,9 @@ class _Mlp(nn.Module):
         return self.down(self.mid(self.norm(self.up(x))).relu())
 
 
-@shelf.add(normal(2, 9), units=26, prunes=("up.weight:0",), declares={"norm.weight:0": "*rms*|*mean*"})
+@shelf.add(
+    normal(2, 9), units=26, prunes=("up.weight:0",), declares={"norm.weight:0": "*rms*|*mean*"}
+)
 def rms_norm() -> nn.Module:
     return _Mlp(nn.RMSNorm(14))
 

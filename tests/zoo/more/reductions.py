@@ -227,7 +227,7 @@ class GatedLinearUnit(_Between):
         return F.glu(x, dim=-1)
 
 
-@shelf.add(normal(2, 9), units=20, prunes=("left.weight:0", "right.weight:0"))
+@shelf.add(normal(2, 9), units=14)
 class OuterProduct(nn.Module):
     """Every pair of a left and a right channel is a column of the next layer."""
 
