@@ -35,7 +35,7 @@ def _cases(*, light: bool) -> Iterator[ParameterSet]:
             yield pytest.param((net, seed), id=f"{net}-{seed}", marks=slow)
         for net in families.SMALL:
             yield _family(net, seed, slow if light else [pytest.mark.slow])
-    for net in families.FULL:
+    for net in families.FULL if light else ():
         yield _family(net, 0, [pytest.mark.slow])
 
 

@@ -1,5 +1,5 @@
 """What a unit is, and finding all of them."""
 
-from secateur.granularity.granularity import Block, Channels, Granularity, Kernels, Weights, groups
+from secateur.granularity.granularity import Block, Channels, Granularity, Kernels, Weights
 
-__all__ = ["Block", "Channels", "Granularity", "Kernels", "Weights", "groups"]
+__all__ = ["Block", "Channels", "Granularity", "Kernels", "Weights"]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import ModelError, OptionError
+from secateur.errors import OptionError
 from secateur.granularity.keep import kept_parameters
 from secateur.trace.groups import coupled_channels
 from secateur.trace.groups import weights as weights_of
@@ -125,60 +125,15 @@ def _masked_groups(model: nn.Module, example: Any, keep: Keep, kind: str, layout
         member = Member(name, dims, unit_of, Role.WRITES)
         size = int(unit_of.max()) + 1
         groups.append(
-            Group(name.removesuffix(".weight"), kind, size, (member,), pattern=pattern, removable=False)
+            Group(
+                name.removesuffix(".weight"),
+                kind,
+                size,
+                (member,),
+                pattern=pattern,
+                removable=False,
+            )
         )
     return Groups(
         tuple(groups), tuple(fixed), base.shapes, base.parameters, (), base.contractions, ()
     )
-
-
-def groups(model: nn.Module, example: Any, granularity: Granularity | None = None) -> Groups:
-    """Find what can be pruned, and what cannot and why. The model is left as it was.
-
-    Args:
-        model: any module that runs on the example; not wrapped for data-parallel or compiled use.
-        example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
-        granularity: what a unit is; `Channels()` where not given.
-
-    Raises:
-        ModelError: the model is wrapped, holds values that are not finite, or does not run.
-        UnknownNameError: a name in `keep` matches nothing.
-        PlanError: nothing at all can be pruned.
-    """
-    refuse_wrapped(model)
-    refuse_not_finite(model)
-    return (granularity or Channels()).find(model, example)
-
-
-def refuse_wrapped(model: nn.Module) -> None:
-    """Wrappers rename parameters and hide the module that should be pruned.
-
-    Raises:
-        ModelError: DataParallel, DistributedDataParallel, FSDP, a compiled or a scripted module.
-    """
-    kind = type(model).__name__
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"a torch.nn.Module was expected, found {kind}")
-    if kind in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"):
-        raise ModelError(
-            f"the network is wrapped in {kind}", hint="give the inner one: model.module"
-        )
-    if kind == "OptimizedModule":
-        raise ModelError(
-            "the network is compiled", hint="give the plain one: model._orig_mod; compile afterwards"
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("the network is a TorchScript module", hint="give the Python module")
-
-
-def refuse_not_finite(model: nn.Module) -> None:
-    """Weights that are NaN or infinite make every comparison meaningless.
-
-    Raises:
-        ModelError: names the first such parameter.
-    """
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
-            raise ModelError(
-                "holds values that are not finite", where=name, hint="was the training stable?"
-            )

@@ -91,16 +91,22 @@ def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Cer
             runs = _outputs(model, small, plan, example, None)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise ModelError(
-                f"does not run on the example: {error}", where="certify", hint="is it the right example?"
+                f"does not run on the example: {error}",
+                where="certify",
+                hint="is it the right example?",
             ) from reason
     dense, shrunk, hidden = runs
     if [t.shape for t in hidden] != [t.shape for t in shrunk]:
-        raise ModelError("the shrunk network returns other shapes than the masked one", where="certify")
+        raise ModelError(
+            "the shrunk network returns other shapes than the masked one", where="certify"
+        )
     eps = torch.finfo(dtype).eps
     tolerance = TOLERANCE if dtype == torch.float64 else 1e3 * eps
     difference = _distance(hidden, shrunk)
     largest = max((float(t.abs().max()) for t in hidden if t.numel()), default=0.0)
-    places = {d: None for g in plan.groups if not bool(plan.masks[g.name].all()) for d in g.declared}
+    places = {
+        d: None for g in plan.groups if not bool(plan.masks[g.name].all()) for d in g.declared
+    }
     return Certificate(
         exact=difference <= tolerance * largest,
         max_abs_diff=difference,
@@ -137,7 +143,10 @@ def _outputs(
 def _floats(model: nn.Module, example: Any) -> list[Tensor]:
     torch.manual_seed(0)
     out = call(model, example)
-    leaves = [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in tree_leaves(out)]
+    leaves = [
+        vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v
+        for v in tree_leaves(out)
+    ]
     return [t.to(torch.complex128 if t.is_complex() else torch.float64)
             for t in tree_leaves(leaves) if isinstance(t, Tensor)]  # fmt: skip
 
@@ -165,7 +174,9 @@ def _check_shapes(model: nn.Module, small: nn.Module, plan: Plan) -> None:
             wanted[dim] = int(keep.sum())
         found = tuple(tensors_small[name].shape) if name in tensors_small else None
         if found != tuple(wanted):
-            raise PlanError(f"should have shape {tuple(wanted)} by the plan, has {found}", where=name)
+            raise PlanError(
+                f"should have shape {tuple(wanted)} by the plan, has {found}", where=name
+            )
 
 
 def _parameters(model: nn.Module) -> int:
@@ -178,5 +189,7 @@ def _digest(tensors: Any) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(
+            tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+        )
     return digest.hexdigest()

@@ -26,7 +26,9 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
             raise PlanError("the plan speaks of a tensor that this network lacks", name, hint)
         if tuple(tensors[name].shape) != shape:
             found = tuple(tensors[name].shape)
-            raise PlanError(f"the plan was made for shape {shape}, this network has {found}", name, hint)
+            raise PlanError(
+                f"the plan was made for shape {shape}, this network has {found}", name, hint
+            )
     for name in tensors:
         if name not in plan.groups.shapes:
             raise PlanError("the network has a tensor that the plan does not know", name, hint)

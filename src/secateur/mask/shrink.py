@@ -52,7 +52,9 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
 def _part(plan: Plan, groups: list[Group]) -> Plan:
     """The plan for some of its groups."""
     whole = plan.groups
-    part = Groups(tuple(groups), (), whole.shapes, whole.parameters, whole.extents, (), whole.equations)
+    part = Groups(
+        tuple(groups), (), whole.shapes, whole.parameters, whole.extents, (), whole.equations
+    )
     return Plan(part, {group.name: plan.masks[group.name] for group in groups}, plan.about)
 
 

@@ -26,6 +26,7 @@ class Classes:
         self._parent: Ids = np.full(1024, NONE, np.int64)
         self._reason: npt.NDArray[np.int32] = np.zeros(1024, np.int32)
         self._count = 0
+        self.version = 0  # grows whenever an id changes its representative or is pinned
         self._node_of: dict[bytes, int] = {}
         self._members: dict[int, Ids] = {}
 
@@ -65,6 +66,9 @@ class Classes:
             self.pin(np.maximum(a, b)[lone], reason)
         apart = (a != b) & ~lone
         a, b = a[apart], b[apart]
+        if not a.size:
+            return
+        self.version += 1
         touched = np.concatenate([a, b])
         while a.size:
             # Hook every root under the smallest it meets; parents only ever decrease, so no cycle.
@@ -78,16 +82,21 @@ class Classes:
         """Ids that may never die. The first reason is kept."""
         roots = self.find(ids.ravel())
         roots = roots[roots != NONE]
-        self._reason[roots[self._reason[roots] == FREE]] = reason
+        free = roots[self._reason[roots] == FREE]
+        if free.size:
+            self.version += 1
+            self._reason[free] = reason
 
     def reason(self, ids: Ids) -> npt.NDArray[np.int32]:
         """Why each id is pinned; FREE where it is not (NONE counts as free: nobody pinned it)."""
+        # The slot of NONE, the last one, is never given a reason.
         reasons: npt.NDArray[np.int32] = self._reason[self.find(ids)]
-        return np.where(ids == NONE, FREE, reasons)
+        return reasons
 
     def immortal(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """bool: which ids never die, being pinned or NONE."""
-        return (ids == NONE) | (self.reason(ids) != FREE)
+        immortal: npt.NDArray[np.bool_] = (ids == NONE) | (self.reason(ids) != FREE)
+        return immortal
 
     def all_of(self, rows: Ids) -> Ids:
         """For each row of ids (n, m) the id of "all of the row are dead": (n,)."""
@@ -128,7 +137,9 @@ class Classes:
             node_of: dict[bytes, int] = {}
             for node, members in self._members.items():
                 roots = np.unique(self.find(members))
-                same = int(roots[0]) if len(roots) == 1 else node_of.setdefault(roots.tobytes(), node)
+                same = (
+                    int(roots[0]) if len(roots) == 1 else node_of.setdefault(roots.tobytes(), node)
+                )
                 pair = self.find(np.array([same, node]))
                 if pair[0] != pair[1]:
                     self.unify(pair[:1], pair[1:], reason)

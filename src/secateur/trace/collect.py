@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from secateur.trace.classes import FREE, NONE, Ids
 from secateur.trace.tape import Tape
 from secateur.trace.units import Units
-from secateur.types.equation import Attribute, Count, Equation, Expression, Operation, attributes, counts
+from secateur.types.equation import (
+    Attribute,
+    Count,
+    Equation,
+    Expression,
+    Operation,
+    attributes,
+    counts,
+)
 from secateur.types.group import (
     Activation,
     Contraction,
@@ -207,7 +215,11 @@ def _fixed(tape: Tape, units: Units, parameters: dict[str, nn.Parameter]) -> tup
             told.update(fixed.name for fixed in held)
     for name, parameter in parameters.items():
         if name not in told:
-            why = "has no channels" if name in seen or parameter.numel() == 1 else "took no part in the run"
+            why = (
+                "has no channels"
+                if name in seen or parameter.numel() == 1
+                else "took no part in the run"
+            )
             found.append(Fixed(name, parameter.numel(), "none", "", why))
     return tuple(found)
 

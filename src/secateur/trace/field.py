@@ -42,6 +42,7 @@ class Labels:
     fields: list[Field] = field(default_factory=list)
     constant: bool = False  # computed from parameters and buffers alone, not from the example
     extents: dict[int, int] = field(default_factory=dict)  # dim → position in Tape.extents
+    version: int = -1  # of the classes when the ids were last looked up
     origin: str | None = None  # the parameter whose elements these are, reordered at most
 
 

@@ -14,9 +14,10 @@ from secateur.trace.classes import NONE
 from secateur.trace.collect import collect
 from secateur.trace.field import rows
 from secateur.trace.modules import size_attributes
+from secateur.trace.records import Reason, Size
 from secateur.trace.resolve import Choice, resolve
 from secateur.trace.run import trace
-from secateur.trace.tape import Reason, Size, Tape
+from secateur.trace.tape import Tape
 from secateur.trace.units import Units, find_units
 from secateur.types.equation import Equation, attributes, counts
 from secateur.types.group import Groups

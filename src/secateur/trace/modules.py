@@ -48,8 +48,10 @@ def _direct(
     module: nn.Module, path: str, prefix: str, attribute: str, tensor: str, dim: int
 ) -> Iterator[tuple[str, int, Expression]]:
     name = _name(module, tensor)
-    if name is None or (attribute == "hidden_size" and getattr(module, "proj_size", 0) and dim == 1
-                        and tensor == "weight_hh_l0"):  # fmt: skip
+    projected = isinstance(module, nn.LSTM) and module.proj_size > 0
+    if name is None or (
+        projected and tensor == "weight_hh_l0"
+    ):  # there it is the projection's size
         return
     yield prefix + name, dim, Attribute(path, attribute, None, int(getattr(module, attribute)))
 

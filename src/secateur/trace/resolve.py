@@ -16,7 +16,8 @@ from torch import Tensor
 
 from secateur.trace.classes import NONE, Ids
 from secateur.trace.field import rows, squeezed
-from secateur.trace.tape import Reason, Tape
+from secateur.trace.records import Reason
+from secateur.trace.tape import Tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,9 @@ def resolve(tape: Tape) -> list[Choice]:
         dim = max(directions, key=lambda d: directions[d])
         choices.append(Choice(current, dim))
         for other in range(current.dim()):
-            if other != dim:  # nothing leaves along the other dims, so neither does what they are tied to
+            if (
+                other != dim
+            ):  # nothing leaves along the other dims, so neither does what they are tied to
                 tape.classes.pin(tape.classes.all_of(_slices(current, other)), settle)
         slices = _slices(current, dim)
         for other in range(1, slices.shape[1]):
@@ -121,7 +124,9 @@ def _reason_of(tape: Tape, ids: Tensor, otherwise: int) -> int:
 
 def _pin_undecided(tape: Tape, reason: int) -> None:
     """What depends on several channels at once, without being one of them, stays."""
-    sizes = np.bincount(tape.classes.find(np.arange(len(tape.classes))), minlength=len(tape.classes))
+    sizes = np.bincount(
+        tape.classes.find(np.arange(len(tape.classes))), minlength=len(tape.classes)
+    )
     for node, members in tape.classes.undecided():
         root = int(tape.classes.find(np.array([node]))[0])
         held = bool(tape.classes.immortal(np.array([root]))[0])

@@ -14,25 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from secateur.errors import ModelError
-from secateur.trace import (
-    rules_contraction,
-    rules_lookup,
-    rules_norm,
-    rules_reduction,
-    rules_shape,
-    rules_spatial,
-)
-from secateur.trace.rules import RULES, Call, bind, refuse
-from secateur.trace.rules_pointwise import rule_for
+from secateur.trace.records import Seen
+from secateur.trace.rules import RULES, Call, bind, refuse, rule_for
 from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
-from secateur.trace.tape import Seen, Tape
+from secateur.trace.tape import Tape
 from secateur.types.call import call
-
-# The modules above register their rules when they are imported.
-RULE_FILES = (
-    rules_contraction, rules_lookup, rules_norm, rules_reduction, rules_shape, rules_spatial,
-)  # fmt: skip
 
 
 class LabelMode(TorchDispatchMode):
@@ -77,7 +64,9 @@ class LabelMode(TorchDispatchMode):
         """A write is seen by all who share the memory: new labels are not followed, but pinned."""
         others = self.tape.aliases(target)
         if not self.tape.same_labels(before, self.tape.labels(target).fields):
-            reason = self.tape.reason(f"{made.name}_", "writes into memory that another tensor views")
+            reason = self.tape.reason(
+                f"{made.name}_", "writes into memory that another tensor views"
+            )
             for tensor in [target, *others, *made.inputs] if others else []:
                 self.tape.pin(self.tape.labels(tensor).fields, None, reason)
         for tensor in others:
@@ -110,7 +99,15 @@ def trace(model: nn.Module, example: Any) -> Tape:
     try:
         with _plain_kernels(), torch.no_grad(), SizeMode(tape), LabelMode(tape):
             out = call(twin, example)
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError, AssertionError) as e:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        AssertionError,
+    ) as e:
         raise ModelError(
             f"the model does not run on the example: {type(e).__name__}: {e}",
             where=tape.modules[-1],

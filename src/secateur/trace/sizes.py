@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from secateur.trace.field import Field
-from secateur.trace.rules import normal, tensors
+from secateur.trace.rules.table import normal, tensors
 from secateur.trace.tagged import Tagged, expression_of, note_number
 from secateur.trace.tape import Tape
 from secateur.types.equation import Constant, Operation
@@ -100,7 +100,8 @@ class SizeMode(TorchFunctionMode):
             return func(*args, **kwargs)
         self.tape.function = name
         self.tape.expected = {
-            word: expression_of(value, self.tape) for word, value in _counts(name, args, kwargs).items()
+            word: expression_of(value, self.tape)
+            for word, value in _counts(name, args, kwargs).items()
         }
         try:
             out = func(*args, **kwargs)
@@ -207,7 +208,9 @@ def repeat(said: Spoken) -> None:
 @listen("split", "split_with_sizes", "unsafe_split")
 def split(said: Spoken) -> None:
     """`x.split(a)` and `x.split([a, b])`."""
-    values = said.arg(1, "split_size_or_sections", said.kwargs.get("split_size", said.kwargs.get("split_sizes")))
+    values = said.arg(
+        1, "split_size_or_sections", said.kwargs.get("split_size", said.kwargs.get("split_sizes"))
+    )
     dim = int(said.arg(2, "dim", 0))
     sizes = list(values) if isinstance(values, (list, tuple)) else [values] * len(said.out)
     for part, value in zip(said.out, sizes, strict=True):
@@ -269,7 +272,15 @@ def _range(said: Spoken, source: Tensor, dim: int, *bounds: Any) -> None:
         said.is_size(bound if int(bound) > 0 else -bound, part, dim, length)
 
 
-@listen("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "group_norm")
+@listen(
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "group_norm",
+)
 def counted(said: Spoken) -> None:
     """The number of groups is checked by the rule of the operator, through `Tape.expected`."""
 
@@ -286,7 +297,9 @@ def attention(said: Spoken) -> None:
     """Without `scale`, the width of q and k divides the logits: removing part of it changes the rest."""
     query = said.arg(0, "query")
     if said.arg(6, "scale") is None:
-        reason = said.tape.reason("scaled_dot_product_attention", "scales by the width of the heads")
+        reason = said.tape.reason(
+            "scaled_dot_product_attention", "scales by the width of the heads"
+        )
         said.tape.declare(said.tape.labels(query).fields, [query.dim() - 1], reason)
 
 

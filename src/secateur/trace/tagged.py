@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.trace.place import inside_torch
 from secateur.trace.tape import Tape
 from secateur.types.equation import Attribute, Constant, Expression, Operation
 
@@ -103,7 +104,7 @@ class Tagged(int):
     def __eq__(self, other: object) -> bool:
         equal = int(self) == _plain(other)
         self._compared(other, both_equal=equal)
-        return equal
+        return bool(equal)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -126,7 +127,7 @@ class Tagged(int):
 
     def _compared(self, other: object, *, both_equal: bool = False) -> None:
         """The code took a way that depends on this size: two equal sizes stay equal, others stay."""
-        if not isinstance(other, int) or self.tape.inside_torch():
+        if not isinstance(other, int) or inside_torch():
             return
         if both_equal and isinstance(other, Tagged) and other.tape is self.tape:
             self.tape.note_equal(self.expression, other.expression)

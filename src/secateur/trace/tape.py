@@ -2,91 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from secateur.trace.classes import Classes, Ids
-from secateur.trace.field import Field, Labels, Leaf, aligned, rows
+from secateur.trace.field import Field, Labels, Leaf, rows
+from secateur.trace.place import line_of_model
+from secateur.trace.records import Block, Number, Product, Reason, Seen, Size, Statistic
 from secateur.types.equation import Constant, Count, Expression
 
 _LABELS = "_secateur_labels"
 _VIEWS = "_secateur_views"
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = tuple(str(Path(__file__).parents[1] / folder) for folder in ("trace", "types", "granularity"))
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why something is pinned or declared."""
-
-    operator: str
-    where: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """The ids of one dim of one named tensor: `start`, ..., `start + size - 1`."""
-
-    name: str
-    dim: int
-    start: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Statistic:
-    """Each row of ids enters one statistic: removing part of a row changes it for the others."""
-
-    sets: Ids  # (rows, members)
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Product:
-    """A contraction: MACs = fixed x the live counts of the extents."""
-
-    module: str
-    operator: str
-    fixed: int
-    extents: tuple[int, ...]
-    weight: str | None
-    uses: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Size:
-    """The code used `expression` as the size of `extent`."""
-
-    expression: Expression
-    extent: int
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """The code used a size as a number, which changes when the size does."""
-
-    expression: Expression
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """A dim of a module's output, index by index."""
-
-    module: str
-    call: int  # how often the module had run before
-    output: int
-    dim: int
-    ids: Ids
+_VIEWS = "_secateur_views"
 
 
 class Tape:
@@ -121,24 +53,8 @@ class Tape:
     # ---- where we are -------------------------------------------------------------------------
 
     def place(self) -> str:
-        """ "module.path (file.py:12)": the innermost line that is neither torch's nor ours."""
-        frame = sys._getframe(1)
-        while frame is not None:
-            file = frame.f_code.co_filename
-            if not file.startswith((_TORCH, *_OURS, "<")):
-                line = f"({Path(file).name}:{frame.f_lineno})"
-                return f"{self.modules[-1]} {line}".strip()
-            if frame.f_back is None:
-                break
-            frame = frame.f_back
-        return self.modules[-1]
-
-    def inside_torch(self) -> bool:
-        """Whether torch's own Python code is running, rather than the model's."""
-        frame = sys._getframe(1)
-        while frame.f_code.co_filename.startswith(_OURS) and frame.f_back is not None:
-            frame = frame.f_back
-        return frame.f_code.co_filename.startswith(_TORCH)
+        """ "module.path (file.py:12)": where the model is."""
+        return f"{self.modules[-1]} {line_of_model()}".strip()
 
     def reason(self, operator: str, why: str) -> Reason:
         """A reason that names the present place."""
@@ -164,17 +80,22 @@ class Tape:
             known = getattr(tensor, _LABELS, None)
             if known is None:
                 return Labels()
-        known.fields = [f for f in (self._fresh(f) for f in known.fields) if f is not None]
+        if known.version != self.classes.version:
+            known.fields = [f for f in map(self.fresh, known.fields) if f is not None]
+            known.version = self.classes.version
         return known
 
     def name_of(self, tensor: Tensor) -> str | None:
         """The parameter or buffer name of a tensor, if it is one."""
         return self._names.get(id(tensor))
 
-    def _fresh(self, field: Field) -> Field | None:
+    def fresh(self, field: Field) -> Field | None:
+        """A field with up-to-date ids; None where nothing of it can be pruned any more."""
         ids = self.classes.find(field.ids.numpy().ravel())
         if bool(self.classes.immortal(ids).all()):
             return None
+        if np.array_equal(ids, field.ids.numpy().ravel()):
+            return field if field.dims else None
         fresh = field.over(torch.from_numpy(ids).reshape(field.ids.shape))
         return fresh if fresh.dims else None
 
@@ -205,7 +126,7 @@ class Tape:
         origin: str | None = None,
     ) -> None:
         """Label a tensor that an operator returned."""
-        kept = [f for f in (self._fresh(f) for f in fields) if f is not None]
+        kept = [f for f in (self.fresh(f) for f in fields) if f is not None]
         for field in kept:
             self.rectangle(field.ids)
         labels = Labels(kept, constant=constant, origin=origin)
@@ -256,7 +177,9 @@ class Tape:
 
     def same_labels(self, before: Iterable[Field], after: Iterable[Field]) -> bool:
         """Whether two lists of fields tell the same, by what is united now."""
-        fresh = [[f for f in map(self._fresh, fields) if f is not None] for fields in (before, after)]
+        fresh = [
+            [f for f in map(self.fresh, fields) if f is not None] for fields in (before, after)
+        ]
         keys = [{(tuple(f.ids.shape), f.ids.numpy().tobytes()) for f in fields} for fields in fresh]
         return keys[0] == keys[1]
 
@@ -287,7 +210,9 @@ class Tape:
                 if wanted is None or d in wanted:
                     self.classes.pin(self.row(field, [d]), number)
 
-    def pin_range(self, fields: Iterable[Field], dim: int, low: int, high: int, reason: Reason) -> None:
+    def pin_range(
+        self, fields: Iterable[Field], dim: int, low: int, high: int, reason: Reason
+    ) -> None:
         """Indices low <= i < high of a dim may not leave."""
         number = self.number(reason)
         for field in fields:
@@ -341,7 +266,9 @@ class Tape:
         """The code went on because two sizes are equal: they must stay so."""
         for one, other in ((left, right), (right, left)):
             if isinstance(one, Count):
-                self.sizes.append(Size(other, one.extent, self.reason("==", "the code compares sizes")))
+                self.sizes.append(
+                    Size(other, one.extent, self.reason("==", "the code compares sizes"))
+                )
                 return
 
     def note_compared(self, expression: Expression, value: int) -> None:
@@ -353,113 +280,3 @@ class Tape:
     def argument(self, name: str, fields: Sequence[Field], dim: int, size: int) -> None:
         """An argument of the running function says how many indices a dim has."""
         self.size(self.expected.get(name, Constant(size)), fields, dim, size)
-
-    # ---- the two ways in which channels meet -----------------------------------------------------
-
-    def meet(
-        self, shape: Sequence[int], operands: Sequence[tuple[Tensor, Sequence[Field]]], reason: Reason
-    ) -> list[list[Field]]:
-        """Elements at the same place of several tensors live and die together.
-
-        Args:
-            shape: what the operands broadcast to.
-            operands: tensors (only their shapes count) with the fields to be joined.
-
-        Returns:
-            For each operand its fields in the shape's dims; those of different operands are united.
-        """
-        rank = len(shape)
-        fields = [[replace(f, ids=aligned(f.ids, rank)) for f in fs] for _, fs in operands]
-        sizes = [(1,) * (rank - t.dim()) + tuple(t.shape) for t, _ in operands]
-        for d in range(rank):
-            if shape[d] > 1:
-                full = [i for i, s in enumerate(sizes) if s[d] > 1]
-                bare = [i for i in full if not any(d in f.dims for f in fields[i])]
-                if bare and len(bare) < len(full):
-                    for i in full:
-                        self.pin(fields[i], [d], reason)
-        for i, left in enumerate(fields):
-            for right in fields[i + 1 :]:
-                for f in left:
-                    for g in right:
-                        self._join(f, g, left, right, reason)
-        return fields
-
-    def combine(self, fields: Sequence[Sequence[Field]]) -> list[tuple[Field, list[bool]]]:
-        """The fields of a result, out of what `meet` returned.
-
-        Returns:
-            Each remaining field, and for every operand whether it is zero where that field is dead.
-        """
-        fresh = [[g for g in map(self._fresh, operand) if g is not None] for operand in fields]
-        kept: list[tuple[Field, list[bool]]] = []
-        for i, operand in enumerate(fresh):
-            for field in operand:
-                others = [(j, f) for j, fs in enumerate(fresh) for f in fs if j != i]
-                same = [(j, f) for j, f in others if _covers(f, field) and _covers(field, f)]
-                finer = [f for _, f in others if _covers(f, field) and not _covers(field, f)]
-                if finer or any(j < i for j, _ in same):
-                    continue
-                zeros = [False] * len(fresh)
-                zeros[i] = field.zero
-                for j, f in same:
-                    zeros[j] = zeros[j] or f.zero
-                leaves = field.leaves.union(*(f.leaves for _, f in same))
-                kept.append((replace(field, leaves=leaves), zeros))
-        return kept
-
-    def _join(
-        self, f: Field, g: Field, beside_f: list[Field], beside_g: list[Field], reason: Reason
-    ) -> None:
-        """Unite two fields of different operands along the dims that they share."""
-        shared = [d for d in f.dims if d in g.dims]
-        if not shared:
-            return
-        a, b = self.row(f, shared), self.row(g, shared)
-        several_f = [h for h in beside_f if set(h.dims) & set(shared)]
-        several_g = [h for h in beside_g if set(h.dims) & set(shared)]
-        if len(several_f) == 1 and len(several_g) == 1:
-            self.unify(a, b, reason)
-        elif len(several_f) == 1:
-            self._join_part(b, a, [self._spread(h, f, shared) for h in several_g], reason)
-        elif len(several_g) == 1:
-            self._join_part(a, b, [self._spread(h, g, shared) for h in several_f], reason)
-        elif _pattern(a) == _pattern(b):
-            self.unify(a, b, reason)
-        elif not any(_pattern(a) == _pattern(self.row(h, shared)) for h in several_g):
-            self.pin([f], shared, reason)
-
-    def _spread(self, field: Field, like: Field, dims: list[int]) -> Ids:
-        """A field's rows on some dims, repeated along those where only `like` varies."""
-        ids = self.onto(field, [d for d in dims if d in field.dims]).ids
-        sizes = [like.ids.shape[d] if d in dims else 1 for d in range(ids.dim())]
-        return np.ascontiguousarray(ids.expand(sizes).reshape(-1).numpy())
-
-    def _join_part(self, coarse: Ids, fine: Ids, beside: list[Ids], reason: Reason) -> None:
-        """`coarse` is one of several fields on these dims: it is the AND of what it covers.
-
-        Together the several fields say where each fine id stands in a grid: that is a rectangle.
-        """
-        positions = [np.unique(ids, return_inverse=True)[1] for ids in beside]
-        shape = [int(p.max()) + 1 for p in positions]
-        if np.prod(shape) == len(fine) == len(np.unique(np.ravel_multi_index(positions, shape))):
-            grid = np.full(shape, -1, np.int64)
-            grid[tuple(positions)] = fine
-            self.rectangle(torch.from_numpy(grid))
-        for value in np.unique(coarse):
-            covered = np.unique(fine[coarse == value])
-            both = np.array([value])
-            self.unify(both, self.classes.all_of(covered[None, :]), reason)
-
-
-def _covers(finer: Field, coarser: Field) -> bool:
-    """Whether `coarser`, joined with `finer` of another operand, adds nothing to it."""
-    if len(coarser.dims) < len(finer.dims):
-        return set(coarser.dims) < set(finer.dims)
-    return coarser.ids.shape == finer.ids.shape and torch.equal(finer.ids, coarser.ids)
-
-
-def _pattern(ids: Ids) -> bytes:
-    """Which positions hold equal ids, whatever the ids are."""
-    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    return np.ascontiguousarray(first[inverse]).tobytes()

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.trace.classes import FREE, NONE, Ids
-from secateur.trace.tape import Block, Tape
+from secateur.trace.records import Block
+from secateur.trace.tape import Tape
 
 Flags = npt.NDArray[np.bool_]
 

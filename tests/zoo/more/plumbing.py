@@ -238,7 +238,7 @@ class ConfigObject(_Mlp):
         return self.down(x.relu())
 
 
-@shelf.add(normal(2, 9), units=26, prunes=WIDE)
+@shelf.add(normal(2, 9), units=12, prunes=("mid.weight:0",))
 class Checks(_Mlp):
     """The code compares its input with its own attributes before it works."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from secateur.trace.field import Field
-from secateur.trace.rules import Call, dims_of, fields_of, normal, refuse, rule
+from secateur.trace.rules.table import Call, dims_of, fields_of, normal, refuse, rule
 from secateur.trace.tape import Tape
 
 # Reductions to which a zero adds nothing: exact wherever masked channels are zero.
@@ -56,7 +56,9 @@ def extreme(tape: Tape, call: Call) -> None:
     dims = dims_of(call.get("dim"), source.dim())
     if len(call.outputs) == 2:
         # The index counts channels: it is only right while none of them leaves.
-        tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along"))
+        tape.pin(
+            fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along")
+        )
     fields = _reduced(tape, call, source, dims, bool(call.get("keepdim", False)))
     for out in call.outputs:
         tape.put(out, fields)
@@ -68,7 +70,10 @@ def position(tape: Tape, call: Call) -> None:
     source = call["self"]
     dims = dims_of(call["dim"], source.dim())
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along"))
-    tape.put(call.out, [replace(f, zero=False) for f in _reduced(tape, call, source, dims, call["keepdim"])])
+    tape.put(
+        call.out,
+        [replace(f, zero=False) for f in _reduced(tape, call, source, dims, call["keepdim"])],
+    )
 
 
 @rule("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "argsort", "topk", "msort",
@@ -85,7 +90,16 @@ def ordered(tape: Tape, call: Call) -> None:
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "depends on the order along"))
     kept = tape.apart_from(fields_of(tape, source), dims)
     for out in call.outputs:
-        stay = call.name in ("cumsum", "sort", "topk", "triu", "tril", "_fft_r2c", "_fft_c2c", "_fft_c2r")
+        stay = call.name in (
+            "cumsum",
+            "sort",
+            "topk",
+            "triu",
+            "tril",
+            "_fft_r2c",
+            "_fft_c2c",
+            "_fft_c2r",
+        )
         tape.put(out, [replace(f, zero=f.zero and stay) for f in kept if out.dim() == rank])
 
 

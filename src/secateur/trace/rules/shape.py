@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from secateur.trace.field import Field
-from secateur.trace.rules import Call, fields_of, normal, refuse, rule, run
+from secateur.trace.meet import combine, meet
+from secateur.trace.rules.table import Call, fields_of, normal, refuse, rule, run
 from secateur.trace.tape import Tape
 
 
@@ -50,7 +51,9 @@ def view(tape: Tape, call: Call) -> None:
                 for d in range(len(before))
             ]
             ids = ids.expand(sizes)
-            shape = ids.shape[:head] + after[head : len(after) - tail] + ids.shape[len(before) - tail :]
+            shape = (
+                ids.shape[:head] + after[head : len(after) - tail] + ids.shape[len(before) - tail :]
+            )
         else:
             middle = (1,) * (len(after) - tail - head)
             shape = ids.shape[:head] + middle + ids.shape[len(before) - tail :]
@@ -167,7 +170,15 @@ def _pair(tape: Tape, call: Call, source: Tensor, dim: int, parts: int) -> None:
         tape.pin(fields_of(tape, source), [dim], reason)
 
 
-@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk", "unsafe_chunk", "tensor_split")
+@rule(
+    "split",
+    "split_with_sizes",
+    "unsafe_split",
+    "unsafe_split_with_sizes",
+    "chunk",
+    "unsafe_chunk",
+    "tensor_split",
+)
 def split(tape: Tape, call: Call) -> None:
     """Parts of a dim. Equal parts shrink alike; unequal ones must be checked at the Python call."""
     source = call["self"]
@@ -204,8 +215,8 @@ def cat(tape: Tape, call: Call) -> None:
     along = [[f for f in fs if dim in f.dims] for fs in labelled]
     shape = [1 if d == dim else size for d, size in enumerate(out.shape)]
     thin = [t.new_empty([1 if d == dim else s for d, s in enumerate(t.shape)]) for t in parts]
-    met = tape.meet(shape, list(zip(thin, across, strict=True)), reason)
-    fields = [replace(f, zero=all(zeros)) for f, zeros in tape.combine(met)]
+    met = meet(tape, shape, list(zip(thin, across, strict=True)), reason)
+    fields = [replace(f, zero=all(zeros)) for f, zeros in combine(tape, met)]
     offsets = [0]
     for t in parts:
         offsets.append(offsets[-1] + t.shape[dim])
@@ -242,9 +253,9 @@ def stack(tape: Tape, call: Call) -> None:
     parts, out = call["tensors"], call.out
     dim = normal(call["dim"], out.dim())
     reason = tape.reason("stack", "is stacked on a tensor that cannot shrink along")
-    met = tape.meet(parts[0].shape, [(t, fields_of(tape, t)) for t in parts], reason)
+    met = meet(tape, parts[0].shape, [(t, fields_of(tape, t)) for t in parts], reason)
     fields = []
-    for f, zeros in tape.combine(met):
+    for f, zeros in combine(tape, met):
         fields.append(replace(f, ids=f.ids.unsqueeze(dim), zero=all(zeros)))
     tape.put(out, fields, constant=all(tape.labels(t).constant for t in parts))
 

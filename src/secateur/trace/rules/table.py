@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from secateur.trace.field import Field
-from secateur.trace.tape import Reason, Tape
+from secateur.trace.records import Reason
+from secateur.trace.tape import Tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)

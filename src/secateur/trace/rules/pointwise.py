@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from secateur.trace.rules import RULES, Call, Rule, at_zero, constant, rule
+from secateur.trace.meet import combine, meet
+from secateur.trace.rules.table import RULES, Call, Rule, at_zero, constant, rule
 from secateur.trace.tape import Tape
-
 
 # Elementwise, though torch does not tag them so.
 _UNTAGGED = frozenset(
@@ -31,9 +31,9 @@ def pointwise(tape: Tape, call: Call) -> None:
     inputs = call.inputs
     out = call.outputs[0]
     reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
-    met = tape.meet(out.shape, [(t, tape.labels(t).fields) for t in inputs], reason)
+    met = meet(tape, out.shape, [(t, tape.labels(t).fields) for t in inputs], reason)
     fields = []
-    for field, zeros in tape.combine(met):
+    for field, zeros in combine(tape, met):
         zero = at_zero(call.func, call.arguments, zeros, inputs)
         if zero is None:
             why = "is not finite where channels are masked"
@@ -47,12 +47,14 @@ def copy(tape: Tape, call: Call) -> None:
     """`copy_`: the old contents do not matter; what meets is the place."""
     target, source = call["self"], call["src"]
     reason = tape.reason("copy_", "is written into a tensor that cannot shrink along")
-    met = tape.meet(target.shape, [(t, tape.labels(t).fields) for t in (target, source)], reason)
-    fields = [replace(field, zero=zeros[1]) for field, zeros in tape.combine(met)]
+    met = meet(tape, target.shape, [(t, tape.labels(t).fields) for t in (target, source)], reason)
+    fields = [replace(field, zero=zeros[1]) for field, zeros in combine(tape, met)]
     tape.put(call.out, fields, constant=constant(tape, call))
 
 
-@rule("zero", "fill", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like")
+@rule(
+    "zero", "fill", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"
+)
 def filled(tape: Tape, call: Call) -> None:
     """A tensor of the same shape as another, whose values do not depend on it."""
     source = call.inputs[0]

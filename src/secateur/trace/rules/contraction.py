@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from secateur.trace.field import Field
-from secateur.trace.rules import Call, constant, fields_of, rule
-from secateur.trace.tape import Product, Tape
+from secateur.trace.meet import combine, meet
+from secateur.trace.records import Product
+from secateur.trace.rules.table import Call, constant, fields_of, rule
+from secateur.trace.tape import Tape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +54,7 @@ def contract(
         for f in fields:
             tape.rectangle(f.ids)
     result = []
-    for field, zeros in tape.combine(tape.meet(sizes, placed, reason)):
+    for field, zeros in combine(tape, meet(tape, sizes, placed, reason)):
         if not any(zeros) and set(field.dims) & set(summed):
             why = "sums over channels that are not zero when masked"
             tape.declare([field], summed, tape.reason(call.name, why))
@@ -108,7 +110,9 @@ def _weight_among(tape: Tape, *tensors: Tensor) -> Tensor | None:
     return next((t for t in tensors if tape.labels(t).origin is not None), None)
 
 
-def _matrix(tape: Tape, call: Call, x: Tensor, y: Tensor, x_axes: str, y_axes: str, out_axes: str) -> list[Field]:
+def _matrix(
+    tape: Tape, call: Call, x: Tensor, y: Tensor, x_axes: str, y_axes: str, out_axes: str
+) -> list[Field]:
     """A product given by letters, as in einsum."""
     letters = sorted(set(x_axes + y_axes))
     sizes = [1] * len(letters)
@@ -137,7 +141,9 @@ def mm(tape: Tape, call: Call) -> None:
 def bmm(tape: Tape, call: Call) -> None:
     """(b, m, k) (b, k, n)."""
     x, y = call["self"], call["mat2"]
-    tape.put(call.out, _matrix(tape, call, x, y, "bmk", "bkn", "bmn"), constant=constant(tape, call))
+    tape.put(
+        call.out, _matrix(tape, call, x, y, "bmk", "bkn", "bmn"), constant=constant(tape, call)
+    )
 
 
 @rule("mv")
@@ -161,8 +167,10 @@ def _add(tape: Tape, call: Call, bias: Tensor | None, fields: list[Field]) -> No
         if tape.labels(bias).constant:
             tape.writes.update(leaf for f in fields_of(tape, bias) for leaf in f.leaves)
         reason = tape.reason(call.name, "is added to a tensor that cannot shrink along")
-        met = tape.meet(call.out.shape, [(call.out, fields), (bias, fields_of(tape, bias))], reason)
-        fields = [replace(f, zero=all(zeros)) for f, zeros in tape.combine(met)]
+        met = meet(
+            tape, call.out.shape, [(call.out, fields), (bias, fields_of(tape, bias))], reason
+        )
+        fields = [replace(f, zero=all(zeros)) for f, zeros in combine(tape, met)]
     tape.put(call.out, fields, constant=constant(tape, call))
 
 
@@ -196,7 +204,15 @@ def linear(tape: Tape, call: Call) -> None:
     _add(tape, call, call["bias"], fields)
 
 
-@rule("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution", "thnn_conv2d", "conv_depthwise3d", "_slow_conv2d_forward")
+@rule(
+    "convolution",
+    "_convolution",
+    "mkldnn_convolution",
+    "cudnn_convolution",
+    "thnn_conv2d",
+    "conv_depthwise3d",
+    "_slow_conv2d_forward",
+)
 def convolution(tape: Tape, call: Call) -> None:
     """Convolutions of any rank, plain, grouped, depthwise and transposed.
 
@@ -259,6 +275,6 @@ def _add_channelwise(tape: Tape, call: Call, bias: Tensor | None, fields: list[F
     wide = [replace(f, ids=f.ids.reshape(shape)) for f in fields_of(tape, bias)]
     reason = tape.reason(call.name, "is added to a tensor that cannot shrink along")
     hollow = torch.empty(1).expand(1, bias.shape[0], *shape[2:])
-    met = tape.meet(call.out.shape, [(call.out, fields), (hollow, wide)], reason)
-    combined = [replace(f, zero=all(zeros)) for f, zeros in tape.combine(met)]
+    met = meet(tape, call.out.shape, [(call.out, fields), (hollow, wide)], reason)
+    combined = [replace(f, zero=all(zeros)) for f, zeros in combine(tape, met)]
     tape.put(call.out, combined, constant=constant(tape, call))

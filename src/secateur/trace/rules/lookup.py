@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from secateur.trace.rules import Call, constant, fields_of, normal, rule
+from secateur.trace.meet import combine, meet
+from secateur.trace.rules.table import Call, constant, fields_of, normal, rule
 from secateur.trace.tape import Tape
 
 
@@ -53,7 +54,9 @@ def index(tape: Tape, call: Call) -> None:
         if call.name in ("index_select", "gather"):
             fields.append(f)
             continue
-        wide = f.ids.expand([s if d in indexed else f.ids.shape[d] for d, s in enumerate(source.shape)])
+        wide = f.ids.expand(
+            [s if d in indexed else f.ids.shape[d] for d, s in enumerate(source.shape)]
+        )
         fields.append(f.over(call.func(wide, call["indices"])))
     tape.put(out, fields, constant=tape.labels(source).constant)
 
@@ -90,8 +93,8 @@ def where(tape: Tape, call: Call) -> None:
         return
     inputs = call.inputs
     reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
-    met = tape.meet(call.out.shape, [(t, fields_of(tape, t)) for t in inputs], reason)
+    met = meet(tape, call.out.shape, [(t, fields_of(tape, t)) for t in inputs], reason)
     scalars = [v for v in (call["self"], call["other"]) if not isinstance(v, torch.Tensor)]
     still = all(value == 0 for value in scalars)
-    fields = [replace(f, zero=still and all(zeros[1:])) for f, zeros in tape.combine(met)]
+    fields = [replace(f, zero=still and all(zeros[1:])) for f, zeros in combine(tape, met)]
     tape.put(call.out, fields, constant=constant(tape, call))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from secateur.trace.field import Field
-from secateur.trace.rules import Call, constant, fields_of, rule
+from secateur.trace.meet import combine, meet
+from secateur.trace.rules.table import Call, constant, fields_of, rule
 from secateur.trace.tape import Tape
 
 
@@ -33,7 +34,7 @@ def _affine(
             fields = [replace(f, ids=f.ids.reshape(tuple(shape))) for f in fields]
             hollow = hollow.reshape(tuple(shape))
         operands.append((hollow, fields))
-    combined = tape.combine(tape.meet(source.shape, operands, reason))
+    combined = combine(tape, meet(tape, source.shape, operands, reason))
     absent = [False] + [v is None for v in vectors]
     return [(f, [z or a for z, a in zip(zeros, absent, strict=True)]) for f, zeros in combined]
 
@@ -48,7 +49,9 @@ def _label(tape: Tape, call: Call, fields: Sequence[Field]) -> None:
 def batch_norm(tape: Tape, call: Call) -> None:
     """Per channel of dim 1. Running statistics are constants; batch statistics span the other dims."""
     source = call["input"]
-    weight, bias, mean, var = (call.get(n) for n in ("weight", "bias", "running_mean", "running_var"))
+    weight, bias, mean, var = (
+        call.get(n) for n in ("weight", "bias", "running_mean", "running_var")
+    )
     batch_statistics = bool(call.get("training", False)) or mean is None
     shape = (1, -1) + (1,) * (source.dim() - 2)
     if batch_statistics:
@@ -112,6 +115,6 @@ def weight_norm(tape: Tape, call: Call) -> None:
     if origin is not None:
         tape.unmasked.add(origin)
     reason = tape.reason(call.name, "meets a tensor that cannot shrink along")
-    met = tape.meet(v.shape, [(v, fields_of(tape, v)), (g, fields_of(tape, g))], reason)
-    fields = [replace(f, zero=any(zeros)) for f, zeros in tape.combine(met)]
+    met = meet(tape, v.shape, [(v, fields_of(tape, v)), (g, fields_of(tape, g))], reason)
+    fields = [replace(f, zero=any(zeros)) for f, zeros in combine(tape, met)]
     tape.put(out, fields, constant=True, origin=origin)

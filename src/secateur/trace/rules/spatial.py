@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from secateur.trace.rules import Call, fields_of, rule
+from secateur.trace.rules.table import Call, fields_of, rule
 from secateur.trace.tape import Tape
 
 _NAMES = [

@@ -1,0 +1,123 @@
+"""Find the groups of a network, and try them once before anybody relies on them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from secateur.errors import SecateurError
+from secateur.granularity.granularity import Channels, Granularity
+from secateur.granularity.refuse import refuse_not_finite, refuse_wrapped
+from secateur.mask.masked import masked
+from secateur.mask.shrink import shrink
+from secateur.types.call import call
+from secateur.types.group import Fixed, Group, Groups
+from secateur.types.plan import Plan
+
+_TOLERANCE = 1e-3  # of the largest output, in the network's own dtype: coarse faults, not rounding
+
+
+def groups(model: nn.Module, example: Any, granularity: Granularity | None = None) -> Groups:
+    """Find what can be pruned, and what cannot and why. The model is left as it was.
+
+    What is found is tried once on a copy: half of every group is cut, and the result compared with
+    the masked network. A group that breaks the network, or silently changes what it computes (a Python
+    loop over its width, say), is put back and listed as fixed by "trial".
+
+    Args:
+        model: any module that runs on the example; not wrapped for data-parallel or compiled use.
+        example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
+        granularity: what a unit is; `Channels()` where not given.
+
+    Raises:
+        ModelError: the model is wrapped, holds values that are not finite, or does not run.
+        UnknownNameError: a name in `keep` matches nothing.
+    """
+    refuse_wrapped(model)
+    refuse_not_finite(model)
+    found = (granularity or Channels()).find(model, example)
+    refused: dict[str, str] = {}
+    removable = [group for group in found if group.removable]
+    exact = [group for group in removable if not group.declared]
+    for candidates, compare in ((exact, True), (removable, False)):
+        left = [group for group in candidates if group.name not in refused]
+        if candidates and (compare or len(removable) > len(exact)):
+            refused |= _culprits(model, example, found, left, compare=compare)
+    return _without(found, refused) if refused else found
+
+
+def _culprits(
+    model: nn.Module, example: Any, found: Groups, candidates: Sequence[Group], *, compare: bool
+) -> dict[str, str]:
+    """Groups that cannot be cut, and what happened."""
+    if _fault(model, example, found, candidates, compare=compare) is None:
+        return {}
+    faults: dict[str, str] = {}
+    good: list[Group] = []
+    for group in candidates:  # alone, and together with those that went well
+        fault = _fault(model, example, found, [*good, group], compare=compare)
+        if fault is None:
+            good.append(group)
+        else:
+            faults[group.name] = fault
+    return faults
+
+
+def _fault(
+    model: nn.Module, example: Any, found: Groups, cut: Sequence[Group], *, compare: bool
+) -> str | None:
+    """What goes wrong when half of these groups is cut; None where nothing does."""
+    if not cut:
+        return None
+    draw = torch.Generator().manual_seed(0)
+    masks = {group.name: torch.ones(group.size, dtype=torch.bool) for group in found}
+    for group in cut:
+        masks[group.name][torch.randperm(group.size, generator=draw)[: group.size // 2]] = False
+    plan = Plan(found, masks)
+    try:
+        cut_out = _outputs(shrink(model, plan).eval(), example)
+    except (SecateurError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError,
+            AssertionError) as error:  # fmt: skip
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    if not compare:
+        return None
+    twin = copy.deepcopy(model).eval()
+    with masked(twin, plan):
+        hidden = _outputs(twin, example)
+    if [t.shape for t in hidden] != [t.shape for t in cut_out]:
+        return "the outputs change their shape"
+    for a, b in zip(hidden, cut_out, strict=True):
+        scale = float(a.abs().max()) if a.numel() else 0.0
+        if a.numel() and not float((a - b).abs().max()) <= _TOLERANCE * scale:
+            return "cut and masked, the network computes different things"
+    return None
+
+
+def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        leaves = tree_leaves(call(model, example))
+    plain = [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in leaves]
+    return [t.to(torch.complex128 if t.is_complex() else torch.float64)
+            for t in tree_leaves(plain) if isinstance(t, Tensor)]  # fmt: skip
+
+
+def _without(found: Groups, refused: dict[str, str]) -> Groups:
+    """The groups that are left; the others are told as fixed."""
+    fixed = [
+        Fixed(group.name, group.size, "trial", group.members[0].name, refused[group.name])
+        for group in found
+        if group.name in refused
+    ]
+    left = tuple(group for group in found if group.name not in refused)
+    extents = tuple(
+        replace(e, parts=tuple((n, u) for n, u in e.parts if n not in refused))
+        for e in found.extents
+    )
+    return replace(found, groups=left, fixed=(*found.fixed, *fixed), extents=extents)

@@ -1,0 +1,1 @@
+"""Run once with labels: which channels belong together."""
