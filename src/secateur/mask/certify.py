@@ -81,7 +81,7 @@ def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Cer
         ModelError: one of the networks does not run on the example.
     """
     check_fits(model, plan)
-    _check_shapes(model, small, plan)
+    _check_shapes(small, plan)
     dtype, runs = torch.float64, []
     try:
         runs = _outputs(model, small, plan, example, dtype)
@@ -162,7 +162,7 @@ def _distance(a: list[Tensor], b: list[Tensor]) -> float:
     return worst
 
 
-def _check_shapes(model: nn.Module, small: nn.Module, plan: Plan) -> None:
+def _check_shapes(small: nn.Module, plan: Plan) -> None:
     """Exactly what was announced must be gone."""
     tensors_small = named_tensors(small)
     removable = [group for group in plan.groups if group.removable]

@@ -131,7 +131,7 @@ class _Extents:
 
     def __init__(self, tape: Tape, units: Units, names: list[str]) -> None:
         self.found: list[Extent] = []
-        self._tape, self._units, self._names = tape, units, names
+        self._tape, self._units, self.names = tape, units, names
         self._position: dict[int, int] = {}
         self._known: dict[tuple[object, ...], int] = {}
 
@@ -142,7 +142,7 @@ class _Extents:
             parts = []
             for ids in along:
                 roots = self._tape.classes.find(ids)
-                parts += [(self._names[g], u) for g, u in _parts(self._units, roots)]
+                parts += [(self.names[g], u) for g, u in _parts(self._units, roots)]
             key = (size, tuple((name, u.numpy().tobytes()) for name, u in parts))
             if key not in self._known:
                 self._known[key] = len(self.found)
@@ -180,7 +180,7 @@ def _declared(tape: Tape, units: Units, extents: _Extents) -> list[list[Declared
         groups = np.unique(units.group_of[np.unique(partial)])
         for g in groups[groups != NONE]:
             found[g][Declared(statistic.reason.operator, statistic.reason.where)] = None
-    position = {name: i for i, name in enumerate(extents._names)}
+    position = {name: i for i, name in enumerate(extents.names)}
     holders: dict[Attribute, set[int]] = {}
     for size in tape.sizes:
         for attribute in attributes(size.expression):

@@ -49,13 +49,17 @@ class Labels:
 def squeezed(ids: Tensor) -> Tensor:
     """Narrow to size 1 every dim along which ids do not vary."""
     for d, size in enumerate(ids.shape):
-        if size > 1:
-            first = ids.narrow(d, 0, 1)
-            # Stride 0 means "expanded": nothing need be compared.
-            if ids.stride(d) == 0 or torch.equal(ids.select(d, size - 1), first.select(d, 0)):
-                if ids.stride(d) == 0 or bool((ids == first).all()):
-                    ids = first
+        if size > 1 and _constant_along(ids, d):
+            ids = ids.narrow(d, 0, 1)
     return ids
+
+
+def _constant_along(ids: Tensor, dim: int) -> bool:
+    if ids.stride(dim) == 0:  # expanded: nothing need be compared
+        return True
+    first, last = ids.select(dim, 0), ids.select(dim, ids.shape[dim] - 1)
+    # Most that vary differ at the ends already, and comparing those is cheap.
+    return torch.equal(first, last) and bool((ids == first.unsqueeze(dim)).all())
 
 
 def aligned(ids: Tensor, dims: int) -> Tensor:

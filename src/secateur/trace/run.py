@@ -148,10 +148,10 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
     """Keep the stack of running modules, and note what each of them returns."""
     runs = 0
 
-    def before(module: nn.Module, args: Any) -> None:
+    def before(_module: nn.Module, _args: Any) -> None:
         tape.modules.append(path)
 
-    def after(module: nn.Module, args: Any, out: Any) -> None:
+    def after(_module: nn.Module, _args: Any, out: Any) -> None:
         nonlocal runs
         tape.modules.pop()
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
@@ -174,15 +174,15 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
 def _plain_kernels() -> Iterator[None]:
     """Make composite kernels decompose into operators that have rules; restored on leaving."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    mkldnn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    flags = torch._C  # torch.backends.*.flags would set every flag at once, and warn about some
+    mkldnn, cudnn = flags._get_mkldnn_enabled(), flags._get_cudnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    # Not torch.backends.*.flags: these set every flag at once, and warn about some of them.
-    torch._C._set_mkldnn_enabled(False)
-    torch._C._set_cudnn_enabled(False)
+    flags._set_mkldnn_enabled(False)
+    flags._set_cudnn_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        torch._C._set_mkldnn_enabled(mkldnn)
-        torch._C._set_cudnn_enabled(cudnn)
+        flags._set_mkldnn_enabled(mkldnn)
+        flags._set_cudnn_enabled(cudnn)

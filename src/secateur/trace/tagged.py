@@ -32,6 +32,7 @@ class Tagged(int):
     tape: Tape
 
     def __new__(cls, value: int, expression: Expression, tape: Tape) -> Tagged:
+        """Ints are made whole: their value cannot be set later."""
         tagged = super().__new__(cls, value)
         tagged.expression = expression
         tagged.tape = tape

@@ -13,7 +13,16 @@ from secateur.trace.tape import Tape
 
 # Elementwise, though torch does not tag them so.
 _UNTAGGED = frozenset(
-    "_prelu_kernel prelu log_sigmoid log_sigmoid_forward complex polar hardswish floor_divide".split()
+    {
+        "_prelu_kernel",
+        "complex",
+        "floor_divide",
+        "hardswish",
+        "log_sigmoid",
+        "log_sigmoid_forward",
+        "polar",
+        "prelu",
+    }
 )
 
 

@@ -14,7 +14,7 @@ from secateur.trace.rules.table import Call, fields_of, normal, refuse, rule, ru
 from secateur.trace.tape import Tape
 
 
-def _keep(tape: Tape, call: Call, source: Tensor, out: Tensor, fields: Sequence[Field]) -> None:
+def _keep(tape: Tape, source: Tensor, out: Tensor, fields: Sequence[Field]) -> None:
     labels = tape.labels(source)
     origin = labels.origin if out.numel() == source.numel() else None
     tape.put(out, fields, constant=labels.constant, origin=origin)
@@ -28,7 +28,7 @@ def same(tape: Tape, call: Call) -> None:
     """The result has the labels of the first input."""
     source = call.inputs[0]
     for out in call.outputs[:1]:
-        _keep(tape, call, source, out, fields_of(tape, source))
+        _keep(tape, source, out, fields_of(tape, source))
 
 
 @rule("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten", "unflatten")
@@ -58,7 +58,7 @@ def view(tape: Tape, call: Call) -> None:
             middle = (1,) * (len(after) - tail - head)
             shape = ids.shape[:head] + middle + ids.shape[len(before) - tail :]
         fields.append(field.over(ids.reshape(shape)))
-    _keep(tape, call, source, out, fields)
+    _keep(tape, source, out, fields)
 
 
 @rule(
@@ -72,12 +72,12 @@ def rerun(tape: Tape, call: Call) -> None:
     if call.name in ("channel_shuffle", "native_channel_shuffle"):
         _pair(tape, call, source, 1, call["groups"])
     if call.name in ("view_as_real", "view_as_complex") or "unfold" in call.name:
-        _keep(tape, call, source, out, _by_hand(tape, call, source, out))
+        _keep(tape, source, out, _by_hand(tape, call, source))
         return
     fields = []
     for field in fields_of(tape, source):
         fields.append(field.over(_on_labels(call, source, field.ids.expand(source.shape))))
-    _keep(tape, call, source, out, fields)
+    _keep(tape, source, out, fields)
 
 
 def _on_labels(call: Call, source: Tensor, ids: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _on_labels(call: Call, source: Tensor, ids: Tensor) -> Tensor:
     return result
 
 
-def _by_hand(tape: Tape, call: Call, source: Tensor, out: Tensor) -> list[Field]:
+def _by_hand(tape: Tape, call: Call, source: Tensor) -> list[Field]:
     """Operators whose last dim appears, goes, or is cut in windows: the other dims keep labels."""
     fields = fields_of(tape, source)
     rank = source.dim()
@@ -111,7 +111,7 @@ def select(tape: Tape, call: Call) -> None:
     reason = tape.reason("select", f"index {index} is taken by its number")
     low, high = (0, index + 1) if index >= 0 else (size + index, size)
     tape.pin_range(fields, dim, low, high, reason)
-    _keep(tape, call, source, out, [_select(f, dim, index) for f in fields_of(tape, source)])
+    _keep(tape, source, out, [_select(f, dim, index) for f in fields_of(tape, source)])
 
 
 def _select(field: Field, dim: int, index: int) -> Field:
@@ -126,7 +126,7 @@ def unbind(tape: Tape, call: Call) -> None:
     fields = fields_of(tape, source)
     tape.pin(fields, [dim], tape.reason("unbind", "is taken apart along"))
     for index, out in enumerate(call.out):
-        _keep(tape, call, source, out, [_select(f, dim, index) for f in fields_of(tape, source)])
+        _keep(tape, source, out, [_select(f, dim, index) for f in fields_of(tape, source)])
 
 
 @rule("slice", "narrow")
@@ -153,7 +153,7 @@ def slice_(tape: Tape, call: Call) -> None:
     for f in fields_of(tape, source):
         ids = f.ids[(slice(None),) * dim + (slice(start, end, step),)] if dim in f.dims else f.ids
         sliced.append(f.over(ids))
-    _keep(tape, call, source, out, sliced if out.numel() else [])
+    _keep(tape, source, out, sliced if out.numel() else [])
 
 
 def _pair(tape: Tape, call: Call, source: Tensor, dim: int, parts: int) -> None:
@@ -195,7 +195,7 @@ def split(tape: Tape, call: Call) -> None:
         fields = []
         for f in fields_of(tape, source):
             fields.append(f.over(f.ids.narrow(dim, start, size)) if dim in f.dims else f)
-        _keep(tape, call, source, out, fields)
+        _keep(tape, source, out, fields)
         start += size
 
 
@@ -278,7 +278,7 @@ def pad(tape: Tape, call: Call) -> None:
             elif before > 0 or after > 0:
                 zero = zero and value == 0
         fields.append(replace(f, ids=ids, zero=zero))
-    _keep(tape, call, source, out, fields)
+    _keep(tape, source, out, fields)
 
 
 @rule("as_strided")
@@ -298,4 +298,4 @@ def roll(tape: Tape, call: Call) -> None:
     fields = fields_of(tape, source)
     rolled = [normal(d, source.dim()) for d in call["dims"]] or list(range(source.dim()))
     tape.pin(fields, rolled, tape.reason("roll", "is rolled along"))
-    _keep(tape, call, source, out, tape.apart_from(fields_of(tape, source), rolled))
+    _keep(tape, source, out, tape.apart_from(fields_of(tape, source), rolled))
