@@ -27,13 +27,17 @@ class Classes:
         self._reason: npt.NDArray[np.int32] = np.zeros(1024, np.int32)
         self._count = 0
         self.version = 0  # grows whenever an id changes its representative or is pinned
+        self._leafy: npt.NDArray[np.bool_] = np.zeros(1024, np.bool_)
         self._node_of: dict[bytes, int] = {}
-        self._members: dict[int, Ids] = {}
+        self._nodes: list[int] = []
+        self._members: list[Ids] = []  # of each node
+        self._flat: Ids = np.zeros(0, np.int64)  # all members, node after node
+        self._settled: Ids = np.zeros(0, np.int64)  # their representatives when last settled
 
     def __len__(self) -> int:
         return self._count
 
-    def new(self, count: int) -> int:
+    def new(self, count: int, *, leaf: bool = True) -> int:
         """Allocate `count` ids, each a class of its own; returns the first."""
         first = self._count
         self._count += count
@@ -43,7 +47,10 @@ class Classes:
             parent[:first] = self._parent[:first]
             reason = np.zeros(size, np.int32)
             reason[:first] = self._reason[:first]
-            self._parent, self._reason = parent, reason
+            leafy = np.zeros(size, np.bool_)
+            leafy[:first] = self._leafy[:first]
+            self._parent, self._reason, self._leafy = parent, reason, leafy
+        self._leafy[first : self._count] = leaf
         self._parent[first : self._count] = np.arange(first, self._count)
         return first
 
@@ -76,7 +83,9 @@ class Classes:
             a, b = self.find(a), self.find(b)
             apart = a != b
             a, b = a[apart], b[apart]
-        np.maximum.at(self._reason, self.find(touched), self._reason[touched])
+        roots = self.find(touched)
+        np.maximum.at(self._reason, roots, self._reason[touched])
+        np.logical_or.at(self._leafy, roots, self._leafy[touched])
 
     def pin(self, ids: Ids, reason: int) -> None:
         """Ids that may never die. The first reason is kept."""
@@ -116,47 +125,53 @@ class Classes:
     def _node(self, members: Ids) -> int:
         key = members.tobytes()
         if key not in self._node_of:
-            self._node_of[key] = self.new(1)
-            self._members[self._node_of[key]] = members
+            node = self._node_of[key] = self.new(1, leaf=False)
+            self._nodes.append(node)
+            self._members.append(members)
         return int(self.find(np.array([self._node_of[key]]))[0])
 
     def has_leaf(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """bool: whose class holds more than AND nodes."""
-        leaves = np.ones(self._count, np.bool_)
-        leaves[list(self._members)] = False
-        owners = np.zeros(self._count + 1, np.bool_)
-        owners[self.find(np.flatnonzero(leaves))] = True
-        found: npt.NDArray[np.bool_] = owners[self.find(ids)]
+        found: npt.NDArray[np.bool_] = self._leafy[self.find(ids)]
         return found
 
     def settle(self, reason: int) -> None:
-        """Unite AND nodes whose members have become one class, or the members of another node."""
-        changed = True
-        while changed:
-            changed = False
-            node_of: dict[bytes, int] = {}
-            for node, members in self._members.items():
-                roots = np.unique(self.find(members))
-                same = (
-                    int(roots[0]) if len(roots) == 1 else node_of.setdefault(roots.tobytes(), node)
-                )
-                pair = self.find(np.array([same, node]))
-                if pair[0] != pair[1]:
-                    self.unify(pair[:1], pair[1:], reason)
-                    changed = True
-            self._node_of = node_of
+        """Unite AND nodes whose members have become one class, or the members of another node.
+
+        Only nodes of which a member has a new representative are looked at again.
+        """
+        while (changed := self._changed()).size:
+            for i in changed:
+                node, roots = self._nodes[i], np.unique(self.find(self._members[i]))
+                key = roots.tobytes()
+                same = int(roots[0]) if len(roots) == 1 else self._node_of.setdefault(key, node)
+                if same != node:
+                    self.unify(np.array([same]), np.array([node]), reason)
+
+    def _changed(self) -> Ids:
+        """Positions of the nodes with a member whose representative is not what it was."""
+        if sum(map(len, self._members)) > len(self._flat):
+            self._flat = np.concatenate(self._members)
+        roots = self.find(self._flat)
+        known = len(self._settled)
+        fresh = np.ones(len(roots), np.bool_)
+        fresh[:known] = roots[:known] != self._settled
+        self._settled = roots
+        owner = np.repeat(np.arange(len(self._nodes)), [len(m) for m in self._members])
+        return np.unique(owner[fresh])
 
     def copy(self) -> Classes:
         """An independent copy: what is united or pinned in one is not in the other."""
         twin = Classes()
         twin._parent, twin._reason = self._parent.copy(), self._reason.copy()
-        twin._count = self._count
-        twin._node_of, twin._members = dict(self._node_of), dict(self._members)
+        twin._leafy, twin._count = self._leafy.copy(), self._count
+        twin._node_of, twin._nodes = dict(self._node_of), list(self._nodes)
+        twin._members = list(self._members)
         return twin
 
     def undecided(self) -> Iterable[tuple[int, Ids]]:
         """AND nodes that still have several members: (node, representatives of its members)."""
-        for node, members in self._members.items():
+        for node, members in zip(self._nodes, self._members, strict=True):
             roots = np.unique(self.find(members))
             if len(roots) > 1:
                 yield node, roots

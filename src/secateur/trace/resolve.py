@@ -96,19 +96,16 @@ def _directions(tape: Tape, ids: Tensor) -> dict[int, tuple[bool, bool, int]]:
 
 def _exact(tape: Tape, slices: Ids) -> bool:
     """Whether removing whole slices never takes part of a statistic only."""
+    if not tape.statistics:
+        return True
     position: npt.NDArray[np.int64] = np.full(len(tape.classes) + 1, NONE, np.int64)
     position[slices] = np.arange(len(slices))[:, None]
     position[NONE] = NONE
-    for statistic in tape.statistics:
-        at = position[tape.classes.find(statistic.sets)]
-        inside = at != NONE
-        if not inside.any():
-            continue
-        low = np.where(inside, at, len(slices)).min(1)
-        high = at.max(1)
-        if (inside.any(1) & ((low != high) | ~inside.all(1))).any():
-            return False
-    return True
+    members, starts = tape.statistic_rows()
+    at = position[tape.classes.find(members)]
+    high = np.maximum.reduceat(at, starts)
+    low = np.minimum.reduceat(at, starts)  # NONE where part of the row lies outside
+    return not ((high != NONE) & (low != high)).any()
 
 
 def _reason_of(tape: Tape, ids: Tensor, otherwise: int) -> int:

@@ -241,6 +241,12 @@ class Tape:
             labels.extents[dim] = self.extent(labels.fields, dim, tensor.shape[dim])
         return Count(labels.extents[dim])
 
+    def statistic_rows(self) -> tuple[Ids, Ids]:
+        """The rows of all statistics one after the other, and where each begins."""
+        lengths = [length for s in self.statistics for length in [s.sets.shape[1]] * len(s.sets)]
+        members = np.concatenate([s.sets.ravel() for s in self.statistics])
+        return members, np.cumsum([0, *lengths[:-1]])
+
     def extent(self, tensor_fields: Iterable[Field], dim: int, size: int) -> int:
         """Note a dim's ids so that its live count can be told later; returns its position."""
         rows_of_ids = [self.row(f, [dim]) for f in tensor_fields if dim in f.dims]
