@@ -16,11 +16,14 @@ _LEFT_ALONE = ("running_var", "num_batches_tracked")  # a variance of zero would
 
 @torch.no_grad()
 def make_unique(model: nn.Module, seed: int) -> None:
-    """Change every float64 parameter and statistic by one part in ten million, each differently."""
+    """Change every float64 parameter and statistic by a millionth at most, each differently.
+
+    They were drawn in float32, where a million draws hold equal ones, and zeros.
+    """
     draw = torch.Generator().manual_seed(seed)
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dtype is torch.float64:
-            tensor.mul_(1 + 1e-7 * torch.rand(tensor.shape, generator=draw, dtype=torch.float64))
+            tensor.add_(1e-6 * torch.rand(tensor.shape, generator=draw, dtype=torch.float64))
 
 
 def masked_like(original: nn.Module, pruned: nn.Module) -> nn.Module | None:

@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", default=["families", "traps", "chains"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3, help="median of so many")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a network and tool")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds a network and tool")
     parser.add_argument("--only", nargs="*", help="names of networks")
     options = parser.parse_args()
     pythons = dict(zip(TOOLS, (sys.executable, options.peer_python), strict=True))

@@ -16,7 +16,7 @@ FLOORS = (
     ("types/", "errors", "files", "archive"),
     ("trace/",),
     ("granularity/", "mask/", "cost/"),
-    ("saliency/", "compose/", "allocate/"),
+    ("find", "saliency/", "compose/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
     ("pipeline/", "data/", "demo/", "lookup", "models", "report", "recipes", "weights"),
     ("sweep",),

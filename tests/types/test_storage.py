@@ -109,3 +109,22 @@ def test_a_header_that_contradicts_itself_is_refused(
     change(header)
     with pytest.raises((ArithmeticError, LookupError, TypeError, ValueError, AttributeError)):
         unpack_groups(header, tensors)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        torch.tensor([0, 1, 2, -2]),
+        torch.tensor([0, 1, 2, 4]),
+        torch.tensor([0, 1, 2]),
+        torch.tensor([[0, 1, 2, 3]]),
+        torch.tensor([0.0, 1.0, 2.0, 3.0]),
+        torch.tensor(0),
+    ],
+)
+def test_an_index_that_points_nowhere_is_refused(index: torch.Tensor) -> None:
+    header, tensors = pack_groups(EXAMPLE)
+    key = header["groups"][0]["members"][0]["unit_of"]
+    stored = index if index.is_floating_point() else index.to(torch.int32)
+    with pytest.raises(ValueError, match=r"int32 index of shape|points outside"):
+        unpack_groups(header, tensors | {key: stored})

@@ -178,8 +178,9 @@ def _unpack_group(
 
 def _vector(stored: Tensor, length: int, units: int) -> Tensor:
     """A checked `unit_of`."""
-    if stored.shape != (length,):
-        raise ValueError(f"an index of shape ({length},) was expected, found {tuple(stored.shape)}")
+    if stored.shape != (length,) or stored.dtype != torch.int32:
+        found = f"{stored.dtype} {tuple(stored.shape)}"
+        raise ValueError(f"an int32 index of shape ({length},) was expected, found {found}")
     vector = stored.to(torch.int64)
     if length and not -1 <= int(vector.min()) <= int(vector.max()) < units:
         raise ValueError(f"an index points outside the {units} units of its group")
