@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.trace.classes import NONE
+from secateur.trace.classes import NONE, Ids
 from secateur.trace.collect import collect
 from secateur.trace.field import rows
 from secateur.trace.modules import size_attributes
@@ -103,46 +103,71 @@ def _undo_collapses(tape: Tape, units: Units, choices: list[Choice], clean: Any)
 def _contradictions(groups: Groups) -> dict[int, Equation]:
     """Groups whose removal the code's own size arithmetic cannot follow, by position.
 
-    Every group is shrunk alone, once by one unit and once by half of them, then all together.
+    Every group is shrunk alone: by one unit of every sort (units are of one sort when they count alike in
+    all sizes), and by half of its units, drawn three times. Then all groups together.
     """
     equations = _entangled(groups.equations)
     if not equations:
         return {}
-    used = {e.extent for e in equations} | {i for e in equations for i in counts(e.expression)}
-    touching: dict[str, set[int]] = {}
-    for i in used:
-        for name, _ in groups.extents[i].parts:
-            touching.setdefault(name, set()).add(i)
-    dense = {i: groups.extents[i].size for i in used}
+    used = sorted({i for e in equations for i in (e.extent, *counts(e.expression))})
+    weights = _weights(groups, used)
+    draw = np.random.default_rng(0)
     refused: dict[int, Equation] = {}
-    together = {}
-    generator = torch.Generator().manual_seed(0)
+    sizes = np.array([groups.extents[i].size for i in used])
     for position, group in enumerate(groups):
-        if group.name not in touching:
-            continue
-        one = torch.ones(group.size, dtype=torch.bool)
-        one[int(torch.randint(group.size, (), generator=generator))] = False
-        half = torch.ones(group.size, dtype=torch.bool)
-        half[torch.randperm(group.size, generator=generator)[: group.size // 2]] = False
-        together[group.name] = half
-        for mask in (one, half):
-            live = dict(dense)
-            for i in touching[group.name]:
-                live[i] = int(groups.extents[i].live({group.name: mask}).sum())
-            broken = solve(equations, live).broken
+        for removed in _trials(weights.get(group.name), draw):
+            left = sizes - removed @ weights[group.name]
+            broken = solve(equations, dict(zip(used, left.tolist(), strict=True))).broken
             if broken:
                 refused[position] = broken[0]
                 break
-    if refused:
-        return refused
-    live = {i: int(groups.extents[i].live(together).sum()) for i in used}
+    return refused or _together(groups, equations, used, weights)
+
+
+def _weights(groups: Groups, used: Sequence[int]) -> dict[str, Ids]:
+    """For every group that the sizes mention: how many indices of each extent a unit holds."""
+    weights: dict[str, Ids] = {}
+    size = {group.name: group.size for group in groups}
+    for column, i in enumerate(used):
+        for name, unit_of in groups.extents[i].parts:
+            table = weights.setdefault(name, np.zeros((size[name], len(used)), np.int64))
+            held = unit_of.numpy()
+            table[:, column] += np.bincount(held[held >= 0], minlength=size[name])
+    return weights
+
+
+def _trials(weight: Ids | None, draw: np.random.Generator) -> Iterator[Ids]:
+    """Removals to try on one group: 1 for each unit that goes; none where no size mentions it."""
+    if weight is None:
+        return
+    size = len(weight)
+    _, one_of_a_sort = np.unique(weight, axis=0, return_index=True)
+    for unit in one_of_a_sort[:64]:
+        yield np.eye(1, size, unit, dtype=np.int64)[0]
+    for _ in range(3):
+        yield (draw.permutation(size) < size // 2).astype(np.int64)
+
+
+def _together(
+    groups: Groups, equations: Sequence[Equation], used: Sequence[int], weights: dict[str, Ids]
+) -> dict[int, Equation]:
+    """Shrink all groups at once: who has a share in an equation that breaks?"""
+    draw = torch.Generator().manual_seed(0)
+    masks = {}
+    for group in groups:
+        masks[group.name] = torch.ones(group.size, dtype=torch.bool)
+        half = torch.randperm(group.size, generator=draw)[: group.size // 2]
+        masks[group.name][half] = False
+    live = {i: int(groups.extents[i].live(masks).sum()) for i in used}
+    refused: dict[int, Equation] = {}
     for equation in solve(equations, live).broken:
+        mentioned = {equation.extent, *counts(equation.expression)}
+        for other in equations:
+            if attributes(other.expression) & attributes(equation.expression):
+                mentioned |= {other.extent, *counts(other.expression)}
+        columns = [column for column, i in enumerate(used) if i in mentioned]
         for position, group in enumerate(groups):
-            mentioned = {equation.extent, *counts(equation.expression)}
-            for other in equations:
-                if attributes(other.expression) & attributes(equation.expression):
-                    mentioned |= {other.extent, *counts(other.expression)}
-            if touching.get(group.name, set()) & mentioned:
+            if group.name in weights and weights[group.name][:, columns].any():
                 refused.setdefault(position, equation)
     return refused
 

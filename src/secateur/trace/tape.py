@@ -135,6 +135,50 @@ class Tape:
         else:
             setattr(tensor, _LABELS, labels)
 
+    def apart(self, fields: Sequence[Field]) -> list[Field]:
+        """One field where several lie on the same dims, as after two dims were viewed as one.
+
+        An element is dead when any of the several is. So each element gets an id of its own, each of the
+        several is the AND of those it covers, and what leaves must be a slice of the grid that they span.
+        """
+        by_dims: dict[tuple[int, ...], list[Field]] = {}
+        for field in fields:
+            by_dims.setdefault(field.dims, []).append(field)
+        return [fs[0] if len(fs) == 1 else self._grid(fs) for fs in by_dims.values()]
+
+    def _grid(self, fields: Sequence[Field]) -> Field:
+        layers = np.stack([f.ids.numpy().ravel() for f in fields])
+        layers = layers[np.unique(layers, axis=0, return_index=True)[1]]
+        several = (layers >= 0).sum(0) > 1
+        ids = layers.max(0)  # where one field speaks, it speaks for itself
+        if several.any():
+            where = np.flatnonzero(several)
+            start = self.classes.new(len(where), leaf=False)
+            ids[where] = np.arange(start, start + len(where))
+            self._span(layers[:, where], ids[where])
+        shape = fields[0].ids.shape
+        leaves = frozenset[Leaf]().union(*(f.leaves for f in fields))
+        zero = all(f.zero for f in fields)
+        return Field(torch.from_numpy(ids).reshape(shape), zero, leaves)
+
+    def _span(self, layers: Ids, ids: Ids) -> None:
+        """Tie new ids to the rows and columns of the grid in which they stand."""
+        reason = self.number(self.reason("view", "several kinds of channels share a dim"))
+        positions = [np.unique(layer, return_inverse=True)[1] for layer in layers]
+        shape = [int(p.max()) + 1 for p in positions]
+        cells = np.ravel_multi_index(positions, shape)
+        if not np.prod(shape) == len(ids) == len(np.unique(cells)) or (layers < 0).any():
+            self.classes.pin(layers, reason)
+            self.classes.pin(ids, reason)
+            return
+        grid = np.empty(shape, np.int64)
+        grid[tuple(positions)] = ids
+        self.rectangle(torch.from_numpy(grid))
+        for layer in layers:
+            for value in np.unique(layer):
+                covered = self.classes.all_of(ids[layer == value][None, :])
+                self.classes.unify(np.array([value]), covered, reason)
+
     def rectangle(self, ids: Tensor) -> None:
         """What varies over several dims must stay an outer product when it shrinks."""
         shape = tuple(size for size in ids.shape if size > 1)

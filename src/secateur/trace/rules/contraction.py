@@ -249,7 +249,7 @@ def convolution(tape: Tape, call: Call) -> None:
     positions = math.prod((x if transposed else out).shape[2:])
     fixed = batch * positions * math.prod(weight.shape[2:])
     _count(tape, call, fixed, [(weight, 0), (weight, 1)], weight)
-    _add_channelwise(tape, call, call.get("bias"), joined)
+    _add_channelwise(tape, call, call.get("bias"), tape.apart(joined))
     if groups > 1:
         tape.argument("groups", flat_x, 1, groups)
 

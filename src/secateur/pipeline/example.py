@@ -1,0 +1,87 @@
+"""The example: what the network is run on to find its groups, to certify, and to count costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import DataError, OptionError, SecateurError
+from secateur.granularity import Granularity
+from secateur.pipeline.source import Source
+from secateur.types.batches import batches
+from secateur.types.call import device_of
+from secateur.types.dataset import Split
+from secateur.types.group import Groups
+from secateur.types.seed import derive
+
+
+def drawn(shapes: str, seed: int) -> Any:
+    """Random inputs of given shapes: "1x3x224x224"; "2x8,2x4" is two arguments.
+
+    Numbers are standard normal, float32.
+
+    Raises:
+        OptionError: the text is no shape.
+    """
+    draw = torch.Generator().manual_seed(derive(seed, "example"))
+    found = []
+    for shape in shapes.split(","):
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+            raise OptionError(
+                f"cannot read the shape {shape!r}",
+                where="example",
+                hint="batch first, as in 1x3x224x224; a comma parts several inputs",
+            )
+        found.append(torch.randn([int(size) for size in shape.split("x")], generator=draw))
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
+    """The first sample of the training data, or the first two where one does not show everything.
+
+    Costs are best said for one sample. But a dim of size 1 hides what it is mixed with, so both are
+    tried, and two are taken where the network then shows other groups.
+
+    Raises:
+        DataError: there are no data, or they are empty.
+    """
+    device = device_of(model)
+    if of.train is None:
+        raise DataError(
+            "there is nothing to run the network on",
+            where="example",
+            hint="give an example of its input, or data",
+        )
+    data = [of.train.x[:2]] if isinstance(of.train, Split) else of.train
+    first = next(batches(data, device, limit=1))
+    if first.samples == 1:
+        return first.x
+    one, two = _cut(first.x, first.samples, 1), _cut(first.x, first.samples, 2)
+    try:
+        enough = _layout(granularity.find(model, one)) == _layout(granularity.find(model, two))
+    except SecateurError:  # whatever is wrong with both is said when the groups are really found
+        enough = False
+    return one if enough else two
+
+
+def _cut(example: Any, samples: int, wanted: int) -> Any:
+    if isinstance(example, Tensor):
+        batched = example.dim() > 0 and example.shape[0] == samples
+        return example[:wanted] if batched else example
+    if isinstance(example, Mapping):
+        return {key: _cut(value, samples, wanted) for key, value in example.items()}
+    if isinstance(example, tuple | list):
+        return tuple(_cut(value, samples, wanted) for value in example)
+    return example
+
+
+def _layout(groups: Groups) -> list[Any]:
+    """What must be equal for two sets of groups to be the same."""
+    return [
+        (g.name, g.size, [(m.name, m.dims, m.role, m.unit_of.tolist()) for m in g.members])
+        for g in groups
+    ]

@@ -1,0 +1,52 @@
+"""Granularities by name: `channels`, `weights`, `kernels`, `block:2:4`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from secateur.errors import OptionError
+from secateur.granularity import Block, Channels, Granularity, Kernels, Weights
+from secateur.lookup import pick
+
+GRANULARITIES: dict[str, Callable[..., Granularity]] = {
+    "channels": Channels,
+    "weights": Weights,
+    "kernels": Kernels,
+    "block": Block,
+}
+
+
+def find_granularity(
+    chosen: str | Granularity | None, keep: Sequence[str | nn.Module]
+) -> Granularity:
+    """A granularity by its text or as it is, with more to keep; `channels` where none is given.
+
+    Raises:
+        UnknownNameError: no granularity has this name.
+        OptionError: numbers are missing or too many, or the given one cannot keep anything.
+    """
+    if isinstance(keep, str | nn.Module):
+        raise OptionError("`keep` is a list", where="keep", hint=f"keep=[{keep!r}]"[:80])
+    made = _made(chosen) if isinstance(chosen, str) else chosen or Channels()
+    if not keep:
+        return made
+    if isinstance(made, Channels | Weights | Kernels | Block):
+        return dataclasses.replace(made, keep=(*made.keep, *keep))
+    raise OptionError(f"{made} takes no `keep`", where="keep", hint="say it in the granularity")
+
+
+def _made(text: str) -> Granularity:
+    name, *numbers = text.split(":")
+    make = pick(name, GRANULARITIES, "granularity")
+    wanted = (2, 3) if name == "block" else (0,)
+    if len(numbers) not in wanted or not all(n.removeprefix("-").isdecimal() for n in numbers):
+        raise OptionError(
+            f"cannot read the granularity {text!r}",
+            where="granularity",
+            hint="block:2:4 keeps 2 of every 4, block:2:4:0 along dim 0; the others take no numbers",
+        )
+    made: Granularity = make(*map(int, numbers))
+    return made

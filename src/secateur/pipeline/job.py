@@ -1,0 +1,93 @@
+"""What is to be done, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+import torch.nn.functional as F
+from torch import nn
+
+from secateur.allocate import Allocator
+from secateur.errors import OptionError
+from secateur.granularity import Granularity
+from secateur.pipeline.allocators import find_allocator
+from secateur.pipeline.granularities import find_granularity
+from secateur.pipeline.methods import Method, find_method
+from secateur.saliency import Saliency
+from secateur.types.budget import Budget, parse
+from secateur.types.loss import Loss
+
+Keep = Sequence[str | nn.Module]
+To = Budget | str | Sequence[Budget | str] | None
+
+
+class Choices(TypedDict, total=False):
+    """What may be said beside method and budgets; `prune` explains each."""
+
+    granularity: Granularity | str | None
+    keep: Keep
+    allocator: Allocator | str
+    floor: int | float
+    round_to: int
+    loss: Loss
+    samples: int
+    recalibrate: bool
+    finetune: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that decides how a network is pruned, its texts read and checked."""
+
+    method: Method
+    budgets: tuple[Budget, ...]
+    granularity: Granularity
+    allocator: Allocator
+    loss: Loss
+    samples: int
+    recalibrate: bool
+    finetune: int
+    seed: int
+
+
+def job(method: str | Saliency | Method, to: To, **choices: Unpack[Choices]) -> Job:
+    """A job from names, texts and values.
+
+    Raises:
+        UnknownNameError, OptionError, BudgetError: one of them makes no sense.
+    """
+    seed = choices.get("seed", 0)
+    chosen = find_method(method, seed)
+    if chosen.allocator is not None and "allocator" in choices:
+        raise OptionError(
+            f"{method} brings its own allocator", where="allocator", hint="leave the option out"
+        )
+    for name, least in (("samples", 1), ("finetune", 0)):
+        value = choices.get(name, least)
+        if not isinstance(value, int) or value < least:
+            raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
+    several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
+    return Job(
+        chosen,
+        tuple(parse(budget) if isinstance(budget, str) else budget for budget in several),
+        find_granularity(choices.get("granularity"), choices.get("keep", ())),
+        chosen.allocator
+        or find_allocator(
+            choices.get("allocator", "ranked"),
+            chosen.by,
+            choices.get("floor", 1),
+            choices.get("round_to", 1),
+        ),
+        choices.get("loss", F.cross_entropy),
+        choices.get("samples", SAMPLES),
+        choices.get("recalibrate", True),
+        choices.get("finetune", 0),
+        seed,
+    )
+
+
+SAMPLES = 4096
+"""Training samples that scoring and recalibration see, where nobody says how many."""

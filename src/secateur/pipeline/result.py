@@ -1,0 +1,50 @@
+"""What a job gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateur.mask import Certificate
+from secateur.pipeline.table import table
+from secateur.types.plan import Plan
+from secateur.types.scores import Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A smaller network and all that is known about it.
+
+    Attributes:
+        model: a plain network, in eval mode.
+        plan: what was removed.
+        scores: what it was decided by.
+        certificate: taken before recalibration and fine-tuning, which change the weights.
+        measures: the contents of `measures.json`.
+    """
+
+    model: nn.Module
+    plan: Plan
+    scores: Scores
+    certificate: Certificate
+    measures: Mapping[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the certificate holds and no budget is missed."""
+        return self.certificate.holds and all(
+            budget["met"] is not False for budget in self.measures["budgets"]
+        )
+
+    def __str__(self) -> str:
+        rows = [(row.name, row.dense, row.pruned, row.change) for row in table(self.measures)]
+        rows = [("", "dense", "pruned", ""), *rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, str(self.certificate)])
