@@ -64,18 +64,31 @@ def kept_indices(before: Tensor, after: Tensor) -> list[Tensor] | None:
     """
     if before.dim() != after.dim() or after.numel() == 0:
         return None
-    values, order = before.flatten().sort()
+    corner = (before == after.flatten()[0]).nonzero()
+    if len(corner) != 1:
+        return None
+    kept, left = [], before
+    for dim in range(before.dim()):
+        indices = _places(
+            _line(before, dim, corner[0]), _line(after, dim, torch.zeros_like(corner[0]))
+        )
+        if indices is None:
+            return None
+        kept.append(indices)
+        left = left.index_select(dim, indices)
+    return kept if torch.equal(left, after) else None
+
+
+def _line(tensor: Tensor, dim: int, through: Tensor) -> Tensor:
+    """The elements along a dim that pass through a place."""
+    at = through.tolist()
+    return tensor[tuple(slice(None) if d == dim else at[d] for d in range(tensor.dim()))]
+
+
+def _places(before: Tensor, after: Tensor) -> Tensor | None:
+    """Where in `before` each value of `after` is; None where one is not there exactly once."""
+    values, order = before.sort()
     if bool((values[1:] == values[:-1]).any()):
         return None
-    found = torch.searchsorted(values, after.flatten()).clamp(max=len(values) - 1)
-    if not torch.equal(values[found], after.flatten()):
-        return None
-    places = torch.unravel_index(order[found].reshape(after.shape), before.shape)
-    kept = []
-    for dim, place in enumerate(places):
-        others = [d for d in range(after.dim()) if d != dim]
-        rows = place.permute(dim, *others).reshape(after.shape[dim], -1)
-        if not bool((rows == rows[:, :1]).all()):
-            return None
-        kept.append(rows[:, 0])
-    return kept
+    found = torch.searchsorted(values, after.contiguous()).clamp(max=len(values) - 1)
+    return order[found] if torch.equal(values[found], after) else None

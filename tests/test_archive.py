@@ -71,6 +71,18 @@ def test_others_can_read_it(folder: Path) -> None:
     assert safetensors.torch.load_file(path)["w"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"F32"', b'"I32"'), (b"[2,3]", b"[3,2]"), (b'"w"', b'"v"')]
+)
+def test_a_tensor_that_is_called_something_else_is_damage(
+    folder: Path, old: bytes, new: bytes
+) -> None:
+    path = archive.save(folder / "renamed", "plan", {}, {"w": torch.ones(2, 3)})
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(errors.FileError, match="is damaged"):
+        archive.load(path, "plan")
+
+
 def test_what_may_be_odd_about_a_tensor(folder: Path) -> None:
     whole = torch.arange(12.0).reshape(3, 4)
     odd = {

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -28,7 +27,9 @@ def test_it_writes_and_says_where(tmp_path: Path) -> None:
 
 def test_it_replaces_what_was_there(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "a long old text")
-    write_text(tmp_path / "a", "new")
+    with (tmp_path / "a").open() as reader:
+        write_text(tmp_path / "a", "new")
+        assert reader.read() == "a long old text"  # who has it open keeps the whole old file
     assert (tmp_path / "a").read_text() == "new"
 
 
@@ -103,16 +104,16 @@ while True:
 """
     whole = {"a" * 200_000, "b" * 300_000}
     for pause in (0.0, 0.013, 0.031):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
-        )
-        with writer:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            while not path.exists():
-                time.sleep(0.001)
-            for _ in range(50):
-                assert path.read_text() in whole
-            time.sleep(pause)
-            writer.send_signal(signal.SIGKILL)
+        command = [sys.executable, "-c", code, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            try:
+                assert writer.stdout is not None
+                assert writer.stdout.readline() == "ready\n"
+                while not path.exists() and writer.poll() is None:
+                    time.sleep(0.001)
+                for _ in range(50):
+                    assert path.read_text() in whole
+                time.sleep(pause)
+            finally:
+                writer.kill()
         assert path.read_text() in whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -89,6 +90,7 @@ def test_no_layer_is_passed_over_in_silence(prepared: Prepared) -> None:
     assert not silent
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")  # torch's own, float32
 def test_the_same_is_found_twice_and_in_single_precision(prepared: Prepared) -> None:
     net, seed = prepared.net, prepared.seed
     model, example = net.model(seed, torch.float32), net.inputs(seed + 9, torch.float32)

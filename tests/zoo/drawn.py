@@ -117,7 +117,9 @@ def layer_norm(net: Drawn) -> Step:
 
 @maker
 def activation(net: Drawn) -> Step:
-    function = net.draw.choice([torch.sigmoid, F.gelu, F.hardswish, torch.cos, F.elu, torch.abs, F.silu])
+    function = net.draw.choice(
+        [torch.sigmoid, F.gelu, F.hardswish, torch.cos, F.elu, torch.abs, F.silu]
+    )
     return lambda _, x: function(x)
 
 
@@ -221,8 +223,9 @@ def attention(net: Drawn) -> Step | None:
     heads = _divisor(net.draw, net.channels)
     net.sizes.append(heads)
     at = len(net.sizes) - 1
-    qkv, proj = net.add(nn.Linear(net.channels, 3 * net.channels)), net.add(
-        nn.Linear(net.channels, net.channels)
+    qkv, proj = (
+        net.add(nn.Linear(net.channels, 3 * net.channels)),
+        net.add(nn.Linear(net.channels, net.channels)),
     )
     fused = net.draw.random() < 0.5
 

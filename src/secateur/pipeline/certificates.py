@@ -20,7 +20,7 @@ _INFINITE = ("max_abs_diff", "max_abs_output", "moved")  # where outputs are: nu
 
 def write_json(values: Mapping[str, Any], path: Path) -> Path:
     """Write JSON that every reader understands: a number that is not finite becomes null."""
-    text = json.dumps(_plain(values), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False)
     return write_text(path, text + "\n")
 
 
@@ -61,9 +61,10 @@ def read_certificate(path: Path) -> Certificate:
         return Certificate(**known)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """JSON values only: tuples as lists, numbers that are not finite as None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

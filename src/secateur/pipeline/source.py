@@ -33,7 +33,7 @@ class Source:
     test: Split | Iterable[Any] | None
 
 
-def source(data: Data | None, test: Iterable[Any] | None = None) -> Source:
+def source(data: Data | None, test: Split | Iterable[Any] | None = None) -> Source:
     """Both parts of a data set, or an iterable of batches and another one to test on.
 
     Raises:

@@ -27,7 +27,7 @@ def finetune(
     model: nn.Module,
     train: Iterable[Any],
     *,
-    epochs: int,
+    epochs: int | range,
     optimizer: Optimizer = _SGD,
     schedule: Schedule = _COSINE,
     teacher: nn.Module | Teacher | None = None,
@@ -45,6 +45,7 @@ def finetune(
 
     Args:
         train: batches (x, y), read once an epoch; x alone will do with a teacher of `share=1.0`.
+        epochs: how many; a range goes on in the middle of a run that ends at its stop.
         teacher: a network to imitate, usually the dense one; a bare network is `Teacher(network)`.
         plan: what this plan removes is zero after every step. For a network that is masked, not
             shrunk.
@@ -57,9 +58,10 @@ def finetune(
         OptionError: an option makes no sense.
         PlanError: the plan is of another network, or of this one before it was shrunk.
     """
-    if epochs < 1:
+    which = range(epochs) if isinstance(epochs, int) else epochs
+    if not which:
         raise OptionError(f"must be at least 1, not {epochs}", where="epochs")
-    if epochs > 1 and isinstance(train, Iterator):
+    if len(which) > 1 and isinstance(train, Iterator):
         raise DataError(
             "can be read only once, and there are several epochs",
             where="train",
@@ -80,7 +82,7 @@ def finetune(
         train,
         _objective(teacher, loss),
         optimizer.build(free),
-        epochs=range(epochs),
+        epochs=which,
         schedule=schedule,
         seed=seed,
         after=clean,

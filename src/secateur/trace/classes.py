@@ -32,6 +32,7 @@ class Classes:
         self._nodes: list[int] = []
         self._members: list[Ids] = []  # of each node
         self._flat: Ids = np.zeros(0, np.int64)  # all members, node after node
+        self._owner: Ids = np.zeros(0, np.int64)  # whose members they are
         self._settled: Ids = np.zeros(0, np.int64)  # their representatives when last settled
 
     def __len__(self) -> int:
@@ -138,15 +139,26 @@ class Classes:
     def settle(self, reason: int) -> None:
         """Unite AND nodes whose members have become one class, or the members of another node.
 
-        Only nodes of which a member has a new representative are looked at again.
+        Only nodes of which a member has a new representative are looked at again. A node of which a
+        member is pinned never dies either.
         """
-        while (changed := self._changed()).size:
+        while (changed := self._changed()).size or self._pin_nodes():
             for i in changed:
                 node, roots = self._nodes[i], np.unique(self.find(self._members[i]))
                 key = roots.tobytes()
                 same = int(roots[0]) if len(roots) == 1 else self._node_of.setdefault(key, node)
                 if same != node:
                     self.unify(np.array([same]), np.array([node]), reason)
+
+    def _pin_nodes(self) -> bool:
+        """Pin the nodes that have a pinned member; whether there was one."""
+        roots = self.find(np.array(self._nodes, np.int64))
+        reasons = np.zeros(len(roots), np.int32)
+        np.maximum.at(reasons, self._owner, self._reason[self._settled])
+        fresh = (reasons != FREE) & (self._reason[roots] == FREE)
+        self._reason[roots[fresh]] = reasons[fresh]
+        self.version += int(fresh.any())
+        return bool(fresh.any())
 
     def _changed(self) -> Ids:
         """Positions of the nodes with a member whose representative is not what it was."""
@@ -157,8 +169,9 @@ class Classes:
         fresh = np.ones(len(roots), np.bool_)
         fresh[:known] = roots[:known] != self._settled
         self._settled = roots
-        owner = np.repeat(np.arange(len(self._nodes)), [len(m) for m in self._members])
-        return np.unique(owner[fresh])
+        lengths = [len(m) for m in self._members]
+        self._owner = np.repeat(np.arange(len(lengths)), lengths)
+        return np.unique(self._owner[fresh])
 
     def copy(self) -> Classes:
         """An independent copy: what is united or pinned in one is not in the other."""

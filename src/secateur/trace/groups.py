@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.trace.classes import NONE, Ids
+from secateur.trace.classes import NONE, Classes, Ids
 from secateur.trace.collect import collect
 from secateur.trace.field import rows
 from secateur.trace.modules import size_attributes
@@ -73,22 +73,23 @@ def _note_attributes(tape: Tape, model: nn.Module) -> None:
             tape.sizes.append(Size(expression, len(tape.extents) - 1, reason))
 
 
-def _pin_last_ones(tape: Tape, units: Units, clean: Any) -> bool:
+def _pin_last_ones(tape: Tape, units: Units, clean: Classes) -> bool:
     """At least one of some channels must stay, but they are no whole group: keep the first."""
-    pinned = False
+    number = tape.number(Reason("shape", "", "is the last of its kind"))
+    last = []
     for members in tape.not_all:
-        roots = np.unique(tape.classes.find(members))
+        roots = tape.classes.find(members)
         groups = units.group_of[roots]
         if (groups == NONE).any():
             continue
-        whole = any((groups == g).sum() == units.sizes[g] for g in np.unique(groups))
-        if not whole:
-            clean.pin(roots[:1], tape.number(Reason("shape", "", "is the last of its kind")))
-            pinned = True
-    return pinned
+        sizes = np.bincount(groups, minlength=len(units.sizes))
+        if not (sizes == np.array(units.sizes)).any():
+            last.append(int(roots[0]))
+    clean.pin(np.array(last, np.int64), number)
+    return bool(last)
 
 
-def _undo_collapses(tape: Tape, units: Units, choices: list[Choice], clean: Any) -> bool:
+def _undo_collapses(tape: Tape, units: Units, choices: list[Choice], clean: Classes) -> bool:
     """A dim was chosen that couples everything into one unit: let another one be tried."""
     undone = False
     number = tape.number(Reason("shape", "", "all its channels are coupled into one unit"))
@@ -193,7 +194,12 @@ def _useful(groups: Groups) -> tuple[Equation, ...]:
 
 
 def _refuse(
-    tape: Tape, clean: Any, units: Units, choices: list[Choice], position: int, equation: Equation
+    tape: Tape,
+    clean: Classes,
+    units: Units,
+    choices: list[Choice],
+    position: int,
+    equation: Equation,
 ) -> None:
     """Pin a group before dims were chosen, so that another dim may be chosen for its rectangles."""
     operator, _, where = equation.where.partition(" at ")

@@ -131,3 +131,7 @@ def _pin_undecided(tape: Tape, reason: int) -> None:
             continue
         tape.classes.pin(np.array([root]), reason)
         tape.not_all.append(members)
+    for block in tape.blocks:  # no parameter may come out empty
+        if block.name:
+            ids = np.arange(block.start, block.start + block.size)
+            tape.not_all.append(np.unique(tape.classes.find(ids)))

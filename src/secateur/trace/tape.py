@@ -94,10 +94,12 @@ class Tape:
         ids = self.classes.find(field.ids.numpy().ravel())
         if bool(self.classes.immortal(ids).all()):
             return None
-        if np.array_equal(ids, field.ids.numpy().ravel()):
-            return field if field.dims else None
-        fresh = field.over(torch.from_numpy(ids).reshape(field.ids.shape))
-        return fresh if fresh.dims else None
+        if not np.array_equal(ids, field.ids.numpy().ravel()):
+            field = field.over(torch.from_numpy(ids).reshape(field.ids.shape))
+        if not field.dims:  # all elements are one channel: without it the tensor would be empty
+            self.classes.pin(ids, self.number(self.reason("shape", "is all there is of a tensor")))
+            return None
+        return field
 
     def _leaves(self, tensor: Tensor, name: str) -> Labels:
         if not (tensor.is_floating_point() or tensor.is_complex()):

@@ -227,7 +227,7 @@ class GatedLinearUnit(_Between):
         return F.glu(x, dim=-1)
 
 
-@shelf.add(normal(2, 9), units=14)
+@shelf.add(normal(2, 9), units=10, prunes=("mid.weight:0",))
 class OuterProduct(nn.Module):
     """Every pair of a left and a right channel is a column of the next layer."""
 

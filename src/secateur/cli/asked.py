@@ -1,0 +1,162 @@
+"""What each verb can be asked: one frozen value a verb, whose fields are its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+Model = Annotated[
+    str,
+    Argument(
+        metavar="MODEL",
+        help="file.py:factory, package.module:factory, torchvision:NAME, timm:NAME, hf:FOLDER or "
+        "demo:NAME; options follow as ?width=8",
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    str | None, Option(metavar="FILE", help="A .safetensors file of the network's weights.")
+]
+Data = Annotated[
+    str | None,
+    Option(
+        metavar="DATA",
+        help="demo:NAME, folder:PATH (one folder per class), npz:FILE, idx:FOLDER or "
+        "file.py:factory.",
+    ),
+]
+Example = Annotated[
+    str | None,
+    Option(
+        metavar="SHAPE",
+        help="Run the network on random numbers of this shape, as 2x1x28x28, instead of on the "
+        "data's first sample.",
+    ),
+]
+Granularity = Annotated[
+    str,
+    Option(metavar="NAME", help="channels, weights, kernels, or block:K:N[:DIM] (K of every N)."),
+]
+Keep = Annotated[
+    list[str] | None,
+    Option(metavar="NAME", help="A layer or glob that stays whole; may be given several times."),
+]
+Run = Annotated[
+    Path, Argument(metavar="RUN", help="The folder that prune wrote.", show_default=False)
+]
+Json = Annotated[bool, Option("--json", help="One JSON document on stdout, nothing else.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspect:
+    """Show what can be pruned, and what cannot and why."""
+
+    model: Model
+    weights: Weights = None
+    data: Data = None
+    example: Example = None
+    granularity: Granularity = "channels"
+    keep: Keep = None
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Prune a network until it fits its budgets, and prove what was removed.
+
+    Killed at any moment and started again, it goes on where it was, and ends with the same bytes.
+
+    Exit code 0: done; 1: done, but a budget was missed or the certificate does not hold;
+    2: it could not run, and the folder is as it was.
+    """
+
+    model: Model
+    weights: Weights = None
+    data: Data = None
+    example: Example = None
+    method: Annotated[
+        str, Option(metavar="NAME", help="As `secateur methods` lists them, or file.py:Name.")
+    ] = "taylor"
+    to: Annotated[
+        list[str] | None,
+        Option(
+            metavar="BUDGET",
+            help="What must hold, as what is kept: macs=0.5, params=200k, units=0.4; may be given "
+            "several times.",
+        ),
+    ] = None
+    granularity: Granularity = "channels"
+    keep: Keep = None
+    allocator: Annotated[
+        str | None,
+        Option(metavar="NAME", help="ranked (over the whole network, the default) or uniform."),
+    ] = None
+    floor: Annotated[
+        str,
+        Option(metavar="X", help="What stays of every group: 0.1 is a tenth of it, 4 four units."),
+    ] = "1"
+    round_to: Annotated[int, Option(metavar="N", min=1, help="Widths become multiples of N.")] = 1
+    samples: Annotated[
+        int,
+        Option(
+            metavar="N", min=1, help="Training samples that scoring and recalibration see at most."
+        ),
+    ] = 4096
+    recalibrate: Annotated[
+        bool, Option(help="Measure the statistics of BatchNorms again afterwards.")
+    ] = True
+    finetune: Annotated[
+        int, Option(metavar="EPOCHS", min=0, help="Epochs of training on, after that.")
+    ] = 0
+    seed: Annotated[int, Option(metavar="N", help="Of everything that is drawn.")] = 0
+    out: Annotated[
+        Path,
+        Option("--out", "-o", metavar="RUN", help="The folder to write, new or empty.",
+               show_default=False),
+    ]  # fmt: skip
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Check a run: every file's hash, and the certificate once more against the dense network."""
+
+    run: Run
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Measure a run again, here and now; the folder is left as it is."""
+
+    run: Run
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """Train a demo network; killed and started again, it goes on after its last whole epoch."""
+
+    model: Annotated[
+        str, Argument(metavar="demo:NAME", help="As demo:resnet20.", show_default=False)
+    ]
+    data: Annotated[
+        str | None, Option(metavar="DATA", help="The network's own data where not given.")
+    ] = None
+    epochs: Annotated[int, Option(metavar="N", min=1)] = 10
+    seed: Annotated[int, Option(metavar="N")] = 0
+    out: Annotated[
+        Path | None,
+        Option("--out", "-o", metavar="FILE", help="Where the weights go; NAME.safetensors here."),
+    ] = None
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Methods:
+    """List the saliencies, allocators, granularities and recipes, with their papers."""
+
+    json: Json = False

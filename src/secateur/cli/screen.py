@@ -1,0 +1,72 @@
+"""What is seen: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from secateur.pipeline.certificates import plain
+from secateur.pipeline.progress import Progress, Report
+from secateur.pipeline.table import budget_line, table
+
+
+def show_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_measures(measures: Mapping[str, Any]) -> None:
+    """The table of measures, then the budgets, on stdout."""
+    console = Console(highlight=False, soft_wrap=True)
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown.add_column("", no_wrap=True)
+    for name in ("dense", "pruned", ""):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for row in table(measures):
+        shown.add_row(row.name, row.dense, row.pruned, row.change)
+    # as wide as it is, also where stdout is a file: numbers must not be cut
+    console.print(shown, width=console.measure(shown).maximum, crop=False)
+    for budget in measures["budgets"]:
+        console.print(f"budget {budget_line(budget)}", markup=False)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar on stderr; where stderr is no terminal, a line as each stage begins."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def report(now: Progress) -> None:
+            if now.done == 0:
+                bar.reset(task, description=now.stage, total=now.of)
+            bar.update(task, completed=now.done, total=now.of)
+
+        yield report
+
+
+def _lines() -> Report:
+    def report(now: Progress) -> None:
+        if now.done == 0:
+            typer.echo(now.stage, err=True)
+
+    return report

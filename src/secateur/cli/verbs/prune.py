@@ -1,0 +1,39 @@
+"""`secateur prune`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import typer
+
+from secateur import data
+from secateur.cli.asked import Prune
+from secateur.cli.screen import progress, show_json, show_measures
+from secateur.pipeline import Request
+from secateur.pipeline import run as run_request
+
+
+def run(asked: Prune) -> int:
+    """Prune, and show what came of it."""
+    request = request_of(asked)
+    loaded = data.load(request.data) if request.data is not None else None
+    with progress() as report:
+        result = run_request(request, asked.out, loaded, report)
+    if asked.json:
+        show_json(
+            {
+                "run": str(asked.out),
+                "measures": result.measures,
+                "certificate": result.certificate.to_json(),
+            }
+        )
+    else:
+        show_measures(result.measures)
+        typer.echo(f"certificate {result.certificate}\nwritten to {asked.out}")
+    return 0 if result.holds else 1
+
+
+def request_of(asked: Prune) -> Request:
+    """The same as a request: what is given several times as a tuple, no folder."""
+    values = {field.name: getattr(asked, field.name) for field in dataclasses.fields(Request)}
+    return Request(**values | {name: tuple(values[name] or ()) for name in ("to", "keep")})

@@ -1,0 +1,26 @@
+"""The whole way in one call, or in a folder that can be taken up, rebuilt and checked."""
+
+from secateur.pipeline.methods import RECIPES, SALIENCIES, Method
+from secateur.pipeline.progress import Progress
+from secateur.pipeline.prune import prune
+from secateur.pipeline.rebuild import rebuild
+from secateur.pipeline.remeasure import remeasure
+from secateur.pipeline.request import Request
+from secateur.pipeline.result import Result
+from secateur.pipeline.run import run
+from secateur.pipeline.verify import Check, verify
+
+__all__ = [
+    "RECIPES",
+    "SALIENCIES",
+    "Check",
+    "Method",
+    "Progress",
+    "Request",
+    "Result",
+    "prune",
+    "rebuild",
+    "remeasure",
+    "run",
+    "verify",
+]

@@ -1,0 +1,74 @@
+"""The short path: from a network to a smaller one in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Unpack
+
+from torch import nn
+
+from secateur.pipeline.example import from_data
+from secateur.pipeline.job import Choices, To, job
+from secateur.pipeline.methods import Method
+from secateur.pipeline.progress import Report, silent
+from secateur.pipeline.result import Result
+from secateur.pipeline.shelf import Memory
+from secateur.pipeline.source import Data, source
+from secateur.pipeline.stages import carry_out
+from secateur.saliency import Saliency
+
+
+def prune(
+    model: nn.Module,
+    example: Any = None,
+    data: Data | None = None,
+    *,
+    method: str | Saliency | Method = "taylor",
+    to: To = "macs=0.5",
+    test: Iterable[Any] | None = None,
+    progress: Report = silent,
+    **choices: Unpack[Choices],
+) -> Result:
+    """Score, allocate, shrink, certify, recover and measure; the model itself is left as it was.
+
+        result = sec.prune(model, example, data, method="taylor", to="macs=0.5")
+        print(result)
+
+    The certificate is taken before recalibration. The result follows from the arguments alone: on
+    one machine and with one number of threads, equal arguments give equal bytes.
+
+    Args:
+        example: as the network is called; where it is not given, the data's first sample.
+        data: a `Dataset`, or batches (x, y) that can be read several times. None where the method
+            looks at weights alone.
+        method: a saliency's name with its options ("magnitude?p=1"), the name of a recipe, a
+            saliency, or `file.py:Name`.
+        to: budgets, or their text: what must hold afterwards, as what is kept. None where the
+            granularity says by itself what leaves, as `block:2:4` does.
+        test: batches (x, y) for accuracy; where it is not given, the data set's own test part.
+        progress: called with each `Progress`.
+        granularity: what a unit is: "channels", "weights", "kernels", "block:2:4", or a value.
+        keep: names, globs or modules that stay whole.
+        allocator: "ranked" (over the whole network) or "uniform" (the same share of each group), or
+            a value.
+        floor: what stays of every group: a fraction (float) or a number of units (int).
+        round_to: widths become multiples of this.
+        loss: mean over a batch's samples; `F.cross_entropy` where it is not given.
+        samples: how many training samples scoring and recalibration see; 4096 where not given.
+        recalibrate: measure the statistics of BatchNorms again; True where not given.
+        finetune: epochs of SGD with momentum and a cosine, on all training samples; 0 where not given.
+        seed: of everything that is drawn.
+
+    Raises:
+        UnknownNameError: a method, granularity, allocator or name to keep does not exist.
+        OptionError: an argument makes no sense.
+        BudgetError: a budget is malformed or cannot be reached; it names the nearest that can.
+        PlanError: nothing needs to go, or nothing can.
+        ModelError: the network is wrapped, not finite, does not run, or cannot be trained.
+        DataError: data are missing, empty, not finite, or do not fit the network.
+        ScoreError: a saliency gave scores that are not finite.
+    """
+    task, of = job(method, to, **choices), source(data, test)
+    if example is None:
+        example = from_data(model, of, task.granularity)
+    return carry_out(task, model, example, of, Memory(), progress)

@@ -1,0 +1,57 @@
+"""From a run's folder back to the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from secateur import models
+from secateur.errors import FileError
+from secateur.mask import shrink
+from secateur.pipeline.fill import fill
+from secateur.pipeline.folder import JOURNAL, RECORD, RunFolder
+from secateur.pipeline.request import Request, from_json
+from secateur.pipeline.shelf import MODEL, PLAN
+
+
+def rebuild(folder: str | Path) -> nn.Module:
+    """The pruned network, in eval mode: bit for bit what the run ended with.
+
+    A fresh network of the original kind is cut by the plan, without tracing, and filled from
+    `model.safetensors`. The dense network's weights need not be there any more.
+
+    Raises:
+        FileError: it is no run's folder, the run is not finished, or a file is damaged.
+        PlanError: what the run calls the network is another network by now.
+    """
+    shelf = opened(folder)
+    request = request_of(shelf)
+    weights = request.weights
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(request.seed)
+        fresh = models.load(request.model, weights if weights and Path(weights).exists() else None)
+    small = shrink(fresh, shelf.read(PLAN)).eval()
+    fill(small, shelf.read(MODEL), where=str(shelf.path / MODEL.file))
+    return small
+
+
+def opened(folder: str | Path) -> RunFolder:
+    """The folder of a run, to read from.
+
+    Raises:
+        FileError: there is no run.
+    """
+    path = Path(folder)
+    if not (path / RECORD.file).is_file() or not (path / JOURNAL).is_file():
+        raise FileError(
+            "is not the folder of a run", where=str(path), hint="secateur prune ... -o makes one"
+        )
+    return RunFolder(path)
+
+
+def request_of(shelf: RunFolder) -> Request:
+    """What the run was asked to do."""
+    where = shelf.path / RECORD.file
+    return from_json(shelf.read(RECORD).get("request"), str(where))

@@ -1,0 +1,52 @@
+"""Measuring a finished run again, perhaps on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from secateur import archive
+from secateur.cost import latency
+from secateur.measure import Accuracy, accuracy, measure, measures_json
+from secateur.pipeline.progress import Progress, Report, counting, silent
+from secateur.pipeline.rebuild import opened, rebuild, request_of
+from secateur.pipeline.request import job_of
+from secateur.pipeline.run import dense, example_of
+from secateur.pipeline.shelf import MEASURES, PLAN
+from secateur.pipeline.source import source, testing
+from secateur.pipeline.verify import Load
+
+
+def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mapping[str, Any]:
+    """What `measures.json` would hold if it were measured now; the folder is left as it is.
+
+    Of the accuracies the last stage's is taken again, on the network as it is stored.
+
+    Raises:
+        FileError: there is no finished run, or a file is damaged.
+    """
+    shelf = opened(folder)
+    request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(MEASURES)
+    job, of = job_of(request), source(load(request.data) if request.data else None)
+    models = (dense(request), rebuild(folder))
+    example = example_of(request, models[0], of, job)
+    with archive.malformed(shelf.path / MEASURES.file, "measures"):
+        stages = before["pruned"]["accuracy"] or {}
+        reached = {stage: Accuracy(**values) for stage, values in stages.items()}
+    found: list[Accuracy | None] = [None, None]
+    data = testing(of)
+    if data is not None:
+        for place, name in enumerate(("dense", "pruned")):
+            tell = counting(report, f"accuracy, {name}", None)
+            found[place] = accuracy(models[place], data, progress=tell)
+    if found[1] is not None and reached:
+        reached[[*reached][-1]] = found[1]
+    report(Progress("latency"))
+    times = latency(models, example)
+    return measures_json(
+        measure(models[0], example, latency=times[0], accuracy=found[0]),
+        measure(models[1], example, plan=plan, latency=times[1], accuracy=reached or None),
+        job.budgets,
+        plan,
+    )

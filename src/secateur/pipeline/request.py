@@ -1,0 +1,113 @@
+"""A job in text: what the command line says, and `run.json` remembers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from secateur import archive
+from secateur.errors import OptionError
+from secateur.pipeline.job import SAMPLES, Choices, Job, job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything that decides a run.
+
+    Attributes:
+        model: as `models.load` reads it.
+        weights: a safetensors file for it.
+        data: as `data.load` reads it.
+        example: shapes of a random input, as "1x3x224x224"; None: the data's first sample.
+        floor: "0.1" is a tenth of every group, "4" is four units.
+        others: as `prune` takes them.
+    """
+
+    model: str
+    weights: str | None = None
+    data: str | None = None
+    example: str | None = None
+    method: str = "taylor"
+    to: tuple[str, ...] = ()
+    granularity: str = "channels"
+    keep: tuple[str, ...] = ()
+    allocator: str | None = None
+    floor: str = "1"
+    round_to: int = 1
+    samples: int = SAMPLES
+    recalibrate: bool = True
+    finetune: int = 0
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+    def command(self) -> str:
+        """The command line that repeats it, without the folder it writes to."""
+        words = ["secateur", "prune", self.model]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, value in dataclasses.asdict(self).items():
+            option = f"--{name.replace('_', '-')}"
+            if name == "model" or value == defaults[name]:
+                continue
+            if isinstance(value, bool):
+                words.append(option if value else f"--no-{name}")
+            else:
+                for each in value if isinstance(value, tuple) else (value,):
+                    words += [option, str(each)]
+        return shlex.join(words)
+
+
+def from_json(values: Any, where: str) -> Request:
+    """Inverse of `Request.to_json`.
+
+    Raises:
+        FileError: the values are no request.
+    """
+    with archive.malformed(where, "run"):
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return Request(**known)
+
+
+def job_of(request: Request) -> Job:
+    """What the texts mean.
+
+    Raises:
+        SecateurError: one of them makes no sense.
+    """
+    choices: Choices = {
+        "granularity": request.granularity,
+        "keep": request.keep,
+        "floor": _floor(request.floor),
+        "round_to": request.round_to,
+        "samples": request.samples,
+        "recalibrate": request.recalibrate,
+        "finetune": request.finetune,
+        "seed": request.seed,
+    }
+    if request.allocator is not None:
+        choices["allocator"] = request.allocator
+    if not request.to and not request.granularity.startswith("block:"):
+        raise OptionError(
+            "there is no budget", where="to", hint="say what is kept, as in --to macs=0.5"
+        )
+    return job(request.method, request.to or None, **choices)
+
+
+def _floor(text: str) -> int | float:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError as error:
+        raise OptionError(
+            f"{text!r} is no number",
+            where="floor",
+            hint="0.1 keeps a tenth of every group, 4 keeps four units",
+        ) from error

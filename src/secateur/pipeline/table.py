@@ -1,0 +1,91 @@
+"""The table that a job ends in: each quantity with its unit, dense beside pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_STAGES = {
+    "oneshot": "one-shot",
+    "recalibrated": "recalibrated",
+    "finetuned": "fine-tuned",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line, as text; empty where there is nothing to say."""
+
+    name: str
+    dense: str
+    pruned: str
+    change: str
+
+
+def table(measures: Mapping[str, Any]) -> list[Row]:
+    """The rows of `measures.json`."""
+    dense, pruned = measures["dense"], measures["pruned"]
+    rows = [_count("parameters", dense["params"], pruned["params"])]
+    timed = dense["latency_s"]
+    batch = f", batch {timed['batch']}" if timed else ""
+    rows.append(_count(f"MACs{batch}", dense["macs"], pruned["macs"]))
+    rows.append(_bytes("weights", dense["weight_bytes"], pruned["weight_bytes"]))
+    if dense["packed_bytes"] and pruned["packed_bytes"]:
+        rows.append(_bytes("packed", dense["packed_bytes"], pruned["packed_bytes"]))
+    rows.append(
+        _bytes(f"peak activations{batch}", dense["peak_memory_bytes"], pruned["peak_memory_bytes"])
+    )
+    if timed and pruned["latency_s"]:
+        rows.append(_latency(timed, pruned["latency_s"]))
+    return [*rows, *_accuracies(dense["accuracy"], pruned["accuracy"])]
+
+
+def budget_line(budget: Mapping[str, Any]) -> str:
+    """What became of a budget: "macs: asked 0.5, reached 0.4987: met"."""
+    verdict = {True: "met", False: "MISSED", None: "not measured"}[budget["met"]]
+    reached = "" if budget["reached"] is None else f", reached {_number(budget['reached'])}"
+    return f"{budget['quantity']}: asked {_number(budget['asked'])}{reached}: {verdict}"
+
+
+def _count(name: str, dense: int, pruned: int) -> Row:
+    return Row(name, f"{dense:,}", f"{pruned:,}", _kept(dense, pruned))
+
+
+def _bytes(name: str, dense: int, pruned: int) -> Row:
+    unit, size = ("MB", 1e6) if dense >= 1e6 else ("kB", 1e3)
+    return Row(
+        f"{name}, {unit}", f"{dense / size:,.3f}", f"{pruned / size:,.3f}", _kept(dense, pruned)
+    )
+
+
+def _latency(dense: Mapping[str, Any], pruned: Mapping[str, Any]) -> Row:
+    threads = f"{dense['threads']} thread" + "s" * (dense["threads"] > 1)
+    name = f"latency, ms, batch {dense['batch']}, {dense['device']}, {threads}"
+    return Row(name, _spread(dense), _spread(pruned), _kept(dense["median"], pruned["median"]))
+
+
+def _spread(timed: Mapping[str, Any]) -> str:
+    """The median, and between what a tenth was faster and a tenth slower."""
+    return f"{1e3 * timed['median']:,.2f} [{1e3 * timed['p10']:,.2f}, {1e3 * timed['p90']:,.2f}]"
+
+
+def _accuracies(dense: Mapping[str, Any] | None, pruned: Mapping[str, Any] | None) -> Iterator[Row]:
+    if dense is not None:
+        yield Row("accuracy, % [95 % interval]", _interval(dense), "", "")
+    for stage, reached in (pruned or {}).items():
+        lost = "" if dense is None else f"{100 * (reached['value'] - dense['value']):+.2f} points"
+        yield Row(f"  {_STAGES.get(stage, stage)}", "", _interval(reached), lost)
+
+
+def _interval(accuracy: Mapping[str, Any]) -> str:
+    value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _kept(dense: float, pruned: float) -> str:
+    return f"{100 * pruned / dense:.1f} % kept" if dense else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,0 +1,138 @@
+"""Does a run's folder still hold what it says?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.errors import FileError
+from secateur.mask import Certificate, certify, shrink
+from secateur.mask.check import named_tensors
+from secateur.pipeline import fingerprint
+from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, RunFolder, written
+from secateur.pipeline.rebuild import opened, rebuild, request_of
+from secateur.pipeline.request import Request, job_of
+from secateur.pipeline.run import dense, example_of
+from secateur.pipeline.shelf import CERTIFICATE, PLAN
+from secateur.pipeline.source import source
+from secateur.types.dataset import Dataset
+from secateur.types.kept import as_mask, kept
+from secateur.types.plan import Plan
+
+Load = Callable[[str], Dataset]
+"""What reads data by their text."""
+
+# what recalibration may change in a network that was not fine-tuned
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    holds: bool
+    seen: str = ""
+
+
+def verify(folder: str | Path, load: Load) -> Iterator[Check]:
+    """Hash every file, then build the dense network again, cut it by the plan, and certify anew.
+
+    It stops where what follows would have nothing to stand on.
+
+    Raises:
+        FileError: there is no run, or what it began with (weights, data) is gone.
+    """
+    path = Path(folder)
+    if not (path / RECORD.file).is_file():
+        raise FileError("is not the folder of a run", where=str(path))
+    try:
+        shelf = opened(path)
+    except FileError as error:
+        yield Check(JOURNAL, holds=False, seen=error.what)
+        return
+    checks = [*_files(shelf), Check("the run came to its end", shelf.finished)]
+    yield from checks
+    if all(check.holds for check in checks):
+        yield from _networks(shelf, load)
+
+
+def _files(shelf: RunFolder) -> Iterator[Check]:
+    """Every file against its hash in the journal."""
+    known = written(shelf.entries)
+    for name in (RECORD.file, *RESULTS):
+        path = shelf.path / name
+        if not path.is_file():
+            yield Check(name, holds=False, seen="is missing")
+        elif name not in known:
+            yield Check(name, holds=False, seen="the journal does not know it")
+        else:
+            holds = fingerprint.of_file(path) == known[name]
+            yield Check(name, holds, "as it was written" if holds else "changed since")
+
+
+def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
+    """The certificate, taken again, and the network that the folder holds."""
+    request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(CERTIFICATE)
+    model = dense(request)
+    digest = fingerprint.of_tensors(named_tensors(model))
+    same = digest == shelf.read(RECORD)["inputs"].get("dense network")
+    yield Check("dense network", same, "the same" if same else "is another one by now")
+    if not same:
+        return
+    small = shrink(model, plan).eval()
+    example = _example(request, model, load)
+    after = certify(model, small, plan, example)
+    differ = [name for name in _COMPARED if getattr(before, name) != getattr(after, name)]
+    seen = f"differs in {', '.join(differ)}" if differ else str(after)
+    yield Check("certificate", after.holds and not differ, seen)
+    yield _final(rebuild(shelf.path), small, plan, request)
+
+
+# what is the same on every machine; differences of float64 sums need not be
+_COMPARED = tuple(
+    name
+    for name in Certificate.__dataclass_fields__
+    if name not in ("max_abs_diff", "max_abs_output", "moved")
+)
+
+
+def _example(request: Request, model: nn.Module, load: Load) -> Any:
+    reads = request.example is None and request.data is not None
+    return example_of(
+        request, model, source(load(request.data or "") if reads else None), job_of(request)
+    )
+
+
+def _final(model: nn.Module, small: nn.Module, plan: Plan, request: Request) -> Check:
+    """The stored network is the one that was cut out, but for what recovery may change."""
+    what, cut, stored = "network", named_tensors(small), named_tensors(model)
+    if request.finetune:
+        masked = kept(plan.groups, plan.masks) if not _removable(plan) else {}
+        wrong = [
+            name
+            for name, by_dims in masked.items()
+            if bool(stored[name][~as_mask(by_dims, tuple(stored[name].shape))].any())
+        ]
+    else:
+        wrong = [
+            name
+            for name, tensor in stored.items()
+            if not _equal(tensor, cut[name]) and name.rpartition(".")[2] not in _STATISTICS
+        ]
+    if wrong:
+        return Check(what, holds=False, seen=f"{wrong[0]} is not what the plan left")
+    return Check(what, holds=True, seen="rebuilt from the folder")
+
+
+def _removable(plan: Plan) -> bool:
+    return any(group.removable for group in plan.groups)
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and torch.equal(left, right)
