@@ -1,14 +1,24 @@
-"""secateur prunes PyTorch networks until they fit a budget that was measured."""
+"""secateur prunes PyTorch networks until they fit a budget that was measured.
 
-from secateur.allocate import Ranked, Uniform, allocate
-from secateur.errors import SecateurError
-from secateur.find import groups
-from secateur.granularity import Block, Channels, Kernels, Weights
-from secateur.mask import Certificate, certify, masked, shrink
-from secateur.recover import SGD, AdamW, Cosine, Teacher, finetune, recalibrate
-from secateur.saliency import Magnitude, Need, Random, Saliency, Taylor, merge, score
-from secateur.types import Budget, Group, Groups, Plan, Scores
-from secateur.types.budget import accuracy, latency, macs, memory, nbytes, params, units
+The names below are loaded when they are first used: `secateur --help` must not wait for torch.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secateur.allocate import Ranked, Uniform, allocate
+    from secateur.errors import SecateurError
+    from secateur.find import groups
+    from secateur.granularity import Block, Channels, Kernels, Weights
+    from secateur.mask import Certificate, certify, masked, shrink
+    from secateur.pipeline import Result, prune, rebuild
+    from secateur.recover import SGD, AdamW, Cosine, Teacher, finetune, recalibrate
+    from secateur.saliency import Magnitude, Need, Random, Saliency, Taylor, merge, score
+    from secateur.types import Budget, Group, Groups, Plan, Scores
+    from secateur.types.budget import accuracy, latency, macs, memory, nbytes, params, units
 
 __all__ = [
     "SGD",
@@ -26,6 +36,7 @@ __all__ = [
     "Plan",
     "Random",
     "Ranked",
+    "Result",
     "Saliency",
     "Scores",
     "SecateurError",
@@ -45,8 +56,48 @@ __all__ = [
     "merge",
     "nbytes",
     "params",
+    "prune",
+    "rebuild",
     "recalibrate",
     "score",
     "shrink",
     "units",
 ]
+
+_HOMES = {
+    "secateur.allocate": "Ranked Uniform allocate",
+    "secateur.errors": "SecateurError",
+    "secateur.find": "groups",
+    "secateur.granularity": "Block Channels Kernels Weights",
+    "secateur.mask": "Certificate certify masked shrink",
+    "secateur.pipeline": "Result prune rebuild",
+    "secateur.recover": "AdamW Cosine SGD Teacher finetune recalibrate",
+    "secateur.saliency": "Magnitude Need Random Saliency Taylor merge score",
+    "secateur.types": "Budget Group Groups Plan Scores",
+    "secateur.types.budget": "accuracy latency macs memory nbytes params units",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+class _Face(ModuleType):
+    """A package whose public names win over its folders: `sec.allocate` is the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python sets a folder as an attribute of its package, whoever imports it first.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Face
+
+if not TYPE_CHECKING:  # a type checker would believe that every name is there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value

@@ -25,17 +25,17 @@ def show_json(document: Mapping[str, Any]) -> None:
 
 def show_measures(measures: Mapping[str, Any]) -> None:
     """The table of measures, then the budgets, on stdout."""
-    console = Console(highlight=False, soft_wrap=True)
+    # wide enough for every row, also where stdout is a file: numbers must not be cut
+    console = Console(highlight=False, width=200)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     shown.add_column("", no_wrap=True)
     for name in ("dense", "pruned", ""):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in table(measures):
         shown.add_row(row.name, row.dense, row.pruned, row.change)
-    # as wide as it is, also where stdout is a file: numbers must not be cut
-    console.print(shown, width=console.measure(shown).maximum, crop=False)
+    console.print(shown)
     for budget in measures["budgets"]:
-        console.print(f"budget {budget_line(budget)}", markup=False)
+        typer.echo(f"budget {budget_line(budget)}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from secateur.types.call import run, tensors
 from secateur.types.untouched import untouched
@@ -24,6 +25,8 @@ def peak_memory_bytes(model: nn.Module, example: Any) -> int:
     Raises:
         DataError: the network does not run on the example.
     """
+    # a copy: a few samples sliced off a data set hold on to the storage of all of it
+    example = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, example)
     with untouched(model), torch.no_grad():
         storages = _Storages(chain(model.parameters(), model.buffers()))
         for tensor in tensors(example):

@@ -59,7 +59,7 @@ def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
     data = [of.train.x[:2]] if isinstance(of.train, Split) else of.train
     first = next(batches(data, device, limit=1))
     if first.samples == 1:
-        return first.x
+        return _cut(first.x, 1, 1)
     one, two = _cut(first.x, first.samples, 1), _cut(first.x, first.samples, 2)
     try:
         enough = _layout(granularity.find(model, one)) == _layout(granularity.find(model, two))
@@ -71,7 +71,8 @@ def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
 def _cut(example: Any, samples: int, wanted: int) -> Any:
     if isinstance(example, Tensor):
         batched = example.dim() > 0 and example.shape[0] == samples
-        return example[:wanted] if batched else example
+        # a copy, so that it does not hold on to the whole batch
+        return (example[:wanted] if batched else example).clone()
     if isinstance(example, Mapping):
         return {key: _cut(value, samples, wanted) for key, value in example.items()}
     if isinstance(example, tuple | list):
