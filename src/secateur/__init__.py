@@ -6,63 +6,7 @@ The names below are loaded when they are first used: `secateur --help` must not 
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from secateur.allocate import Ranked, Uniform, allocate
-    from secateur.errors import SecateurError
-    from secateur.find import groups
-    from secateur.granularity import Block, Channels, Kernels, Weights
-    from secateur.mask import Certificate, certify, masked, shrink
-    from secateur.pipeline import Result, prune, rebuild
-    from secateur.recover import SGD, AdamW, Cosine, Teacher, finetune, recalibrate
-    from secateur.saliency import Magnitude, Need, Random, Saliency, Taylor, merge, score
-    from secateur.types import Budget, Group, Groups, Plan, Scores
-    from secateur.types.budget import accuracy, latency, macs, memory, nbytes, params, units
-
-__all__ = [
-    "SGD",
-    "AdamW",
-    "Block",
-    "Budget",
-    "Certificate",
-    "Channels",
-    "Cosine",
-    "Group",
-    "Groups",
-    "Kernels",
-    "Magnitude",
-    "Need",
-    "Plan",
-    "Random",
-    "Ranked",
-    "Result",
-    "Saliency",
-    "Scores",
-    "SecateurError",
-    "Taylor",
-    "Teacher",
-    "Uniform",
-    "Weights",
-    "accuracy",
-    "allocate",
-    "certify",
-    "finetune",
-    "groups",
-    "latency",
-    "macs",
-    "masked",
-    "memory",
-    "merge",
-    "nbytes",
-    "params",
-    "prune",
-    "rebuild",
-    "recalibrate",
-    "score",
-    "shrink",
-    "units",
-]
+from typing import Any
 
 _HOMES = {
     "secateur.allocate": "Ranked Uniform allocate",
@@ -77,6 +21,7 @@ _HOMES = {
     "secateur.types.budget": "accuracy latency macs memory nbytes params units",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+__all__ = [*_HOME]
 
 
 class _Face(ModuleType):
@@ -93,11 +38,10 @@ class _Face(ModuleType):
 
 sys.modules[__name__].__class__ = _Face
 
-if not TYPE_CHECKING:  # a type checker would believe that every name is there
 
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), name)
-        globals()[name] = value
-        return value
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

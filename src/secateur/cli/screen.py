@@ -54,11 +54,13 @@ def progress() -> Iterator[Report]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("")
 
         def report(now: Progress) -> None:
-            if now.done == 0:
-                bar.reset(task, description=now.stage, total=now.of)
+            nonlocal task
+            if now.done == 0:  # a task keeps a total that it once had
+                bar.remove_task(task)
+                task = bar.add_task(now.stage, total=now.of)
             bar.update(task, completed=now.done, total=now.of)
 
         yield report

@@ -25,8 +25,7 @@ def peak_memory_bytes(model: nn.Module, example: Any) -> int:
     Raises:
         DataError: the network does not run on the example.
     """
-    # a copy: a few samples sliced off a data set hold on to the storage of all of it
-    example = tree_map(lambda value: value.clone() if isinstance(value, Tensor) else value, example)
+    example = tree_map(_on_its_own, example)
     with untouched(model), torch.no_grad():
         storages = _Storages(chain(model.parameters(), model.buffers()))
         for tensor in tensors(example):
@@ -34,6 +33,13 @@ def peak_memory_bytes(model: nn.Module, example: Any) -> int:
         with storages:
             run(model, example, "example")
     return storages.peak
+
+
+def _on_its_own(value: Any) -> Any:
+    """A few samples sliced off a data set hold on to the storage of all of it: those are copied."""
+    if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()
+    return value
 
 
 class _Storages(TorchDispatchMode):

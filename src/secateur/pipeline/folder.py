@@ -75,9 +75,8 @@ class RunFolder:
 
     def finish(self) -> None:
         """Nothing more will come."""
-        if not self.finished:
-            self.note("done")
         (self.path / CHECKPOINT).unlink(missing_ok=True)
+        self.note("done")
 
 
 def written(entries: Sequence[Entry]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secateur.allocate import allocate
 from secateur.cost import latency
-from secateur.errors import DataError
+from secateur.errors import DataError, ModelError
 from secateur.find import groups
 from secateur.mask import certify, shrink
 from secateur.mask.check import named_tensors
@@ -39,7 +39,7 @@ def carry_out(
     Raises:
         SecateurError: of the kind that fits; see `prune`.
     """
-    _check(job, of)
+    _check(job, model, of)
     with torch.random.fork_rng(devices=[]):
         scores, plan = _decide(job, model, example, of, shelf, report)
         report(Progress("certify"))
@@ -53,13 +53,18 @@ def carry_out(
     return Result(small, plan, scores, certificate, measures)
 
 
-def _check(job: Job, of: Source) -> None:
+def _check(job: Job, model: nn.Module, of: Source) -> None:
     """What can be known to fail before anything is done."""
     if of.train is None and (job.method.needs_data or job.finetune):
         raise DataError(
             "fine-tuning needs data" if job.finetune else f"{job.method.by} cannot score without",
             where="data",
             hint="batches (x, y), or a text as demo:fashion-mini",
+        )
+    if job.finetune and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(
+            "every parameter is frozen, so there is nothing to fine-tune",
+            hint="model.requires_grad_(True), or leave finetune out",
         )
 
 

@@ -87,7 +87,9 @@ class Group:
         lines = [f"{self.name}: {self.size} {self.kind}s"]
         for member in self.members:
             dims = ",".join(map(str, member.dims))
-            lines.append(f"    {member.role.value:<6} {member.name} [dim {dims}]")
+            held = int((member.unit_of >= 0).sum()) / self.size
+            each = "" if held == 1 else f", {held:g} a {self.kind}"
+            lines.append(f"    {member.role.value:<6} {member.name} [dim {dims}{each}]")
         lines += [f"    declared: {place.operator} at {place.where}" for place in self.declared]
         return "\n".join(lines)
 
