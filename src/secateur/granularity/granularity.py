@@ -135,5 +135,11 @@ def _masked_groups(model: nn.Module, example: Any, keep: Keep, kind: str, layout
             )
         )
     return Groups(
-        tuple(groups), tuple(fixed), base.shapes, base.parameters, (), base.contractions, ()
+        tuple(groups),
+        tuple(fixed),
+        base.shapes,
+        base.parameters,
+        base.extents,
+        base.contractions,
+        (),
     )

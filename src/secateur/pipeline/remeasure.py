@@ -14,7 +14,7 @@ from secateur.pipeline.rebuild import opened, rebuild, request_of
 from secateur.pipeline.request import job_of
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import MEASURES, PLAN
-from secateur.pipeline.source import source, testing
+from secateur.pipeline.source import judging, source
 from secateur.pipeline.verify import Load
 
 
@@ -35,7 +35,7 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
         stages = before["pruned"]["accuracy"] or {}
         reached = {stage: Accuracy(**values) for stage, values in stages.items()}
     found: list[Accuracy | None] = [None, None]
-    data = testing(of)
+    data = judging(of)
     if data is not None:
         for place, name in enumerate(("dense", "pruned")):
             tell = counting(report, f"accuracy, {name}", None)

@@ -72,7 +72,7 @@ def epochs(of: Source) -> Iterable[Any] | None:
     return of.train
 
 
-def testing(of: Source) -> Iterable[Any] | None:
+def judging(of: Source) -> Iterable[Any] | None:
     """Batches for judging."""
     return of.test.batches(TEST_BATCH) if isinstance(of.test, Split) else of.test
 

@@ -21,7 +21,7 @@ from secateur.pipeline.job import Job
 from secateur.pipeline.progress import Progress, Report, counting
 from secateur.pipeline.result import Result
 from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES, Shelf
-from secateur.pipeline.source import Source, calibration, epochs, testing
+from secateur.pipeline.source import Source, calibration, epochs, judging
 from secateur.pipeline.tune import tune
 from secateur.recover import recalibrate
 from secateur.saliency import score
@@ -57,7 +57,9 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
     """What can be known to fail before anything is done."""
     if of.train is None and (job.method.needs_data or job.finetune):
         raise DataError(
-            "fine-tuning needs data" if job.finetune else f"{job.method.by} cannot score without",
+            "fine-tuning needs data"
+            if job.finetune
+            else f"{job.method.by} cannot be scored without data",
             where="data",
             hint="batches (x, y), or a text as demo:fashion-mini",
         )
@@ -124,7 +126,7 @@ def _recover(
 
 def _judge(model: nn.Module, of: Source, stage: str, report: Report) -> Accuracy | None:
     """Accuracy on the test part; None where there is none."""
-    data = testing(of)
+    data = judging(of)
     if data is None:
         return None
     return accuracy(model, data, progress=counting(report, f"accuracy, {stage}", _length(data)))

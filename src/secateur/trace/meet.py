@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from secateur.trace.field import Field, aligned
@@ -57,8 +57,12 @@ def combine(tape: Tape, fields: Sequence[Sequence[Field]]) -> list[tuple[Field, 
     for i, operand in enumerate(fresh):
         for field in operand:
             others = [(j, f) for j, fs in enumerate(fresh) for f in fs if j != i]
-            same = [(j, f) for j, f in others if _covers(f, field) and _covers(field, f)]
-            finer = [f for _, f in others if _covers(f, field) and not _covers(field, f)]
+            same = [
+                (j, f) for j, f in others if _covers(tape, f, field) and _covers(tape, field, f)
+            ]
+            finer = [
+                f for _, f in others if _covers(tape, f, field) and not _covers(tape, field, f)
+            ]
             if finer or any(j < i for j, _ in same):
                 continue
             zeros = [False] * len(fresh)
@@ -77,8 +81,18 @@ def _join(tape: Tape, f: Field, g: Field, reason: Reason) -> None:
         tape.unify(tape.row(f, shared), tape.row(g, shared), reason)
 
 
-def _covers(finer: Field, coarser: Field) -> bool:
-    """Whether `coarser`, joined with `finer` of another operand, adds nothing to it."""
+def _covers(tape: Tape, finer: Field, coarser: Field) -> bool:
+    """Whether `coarser`, joined with `finer` of another operand, adds nothing to it.
+
+    Indices that never die are all alike: those of padding and those that met it.
+    """
     if len(coarser.dims) < len(finer.dims):
         return set(coarser.dims) < set(finer.dims)
-    return coarser.ids.shape == finer.ids.shape and torch.equal(finer.ids, coarser.ids)
+    if coarser.ids.shape != finer.ids.shape:
+        return False
+    one, other = finer.ids.numpy(), coarser.ids.numpy()
+    if np.array_equal(one, other):
+        return True
+    apart = one != other
+    held = tape.classes.immortal(one[apart]) & tape.classes.immortal(other[apart])
+    return bool(held.all())

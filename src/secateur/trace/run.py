@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,14 +33,18 @@ class LabelMode(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         namespace, _, name = func._schema.name.partition("::")
         in_place = name.endswith("_") and not name.endswith("__")
         base = name.rstrip("_") if in_place else name
-        made = Call(base, func, bind(func, args, kwargs), out)
-        apply = rule_for(base) if namespace == "aten" else None
         target = args[0] if in_place and args and isinstance(args[0], Tensor) else None
         before = self.tape.labels(target).fields if target is not None else None
+        shape = _shape(target)
+        out = func(*args, **kwargs)
+        arguments = bind(func, args, kwargs)
+        if target is not None and shape != _shape(target):
+            arguments[func._schema.arguments[0].name] = self._as_it_was(target, *shape)
+        made = Call(base, func, arguments, out)
+        apply = rule_for(base) if namespace == "aten" else None
         if apply is None:
             refuse(self.tape, made, "is an operator that secateur does not know")
         elif made.outputs or base in RULES:
@@ -50,6 +54,13 @@ class LabelMode(TorchDispatchMode):
         elif not in_place:
             self._note_views(made)
         return out
+
+    def _as_it_was(self, target: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tensor:
+        """A stand-in for a tensor that `transpose_` and its like have given another shape."""
+        labels = self.tape.labels(target)
+        former = torch.empty_strided(size, stride, dtype=target.dtype, device="meta")
+        self.tape.put(former, labels.fields, constant=labels.constant, origin=labels.origin)
+        return former
 
     def _note_views(self, made: Call) -> None:
         """Remember which outputs share memory with an input."""
@@ -71,6 +82,13 @@ class LabelMode(TorchDispatchMode):
                 self.tape.pin(self.tape.labels(tensor).fields, None, reason)
         for tensor in others:
             self.tape.doubt(tensor)
+
+
+def _shape(tensor: Tensor | None) -> tuple[Sequence[int], Sequence[int]]:
+    """Sizes and strides; in-place operators may change them."""
+    if tensor is None or tensor.layout != torch.strided:
+        return (), ()
+    return tuple(tensor.shape), tensor.stride()
 
 
 def _storage(tensor: Tensor) -> int:
