@@ -18,6 +18,7 @@ from secateur.mask.masked import masked
 from secateur.mask.shrink import shrink
 from secateur.types.call import call
 from secateur.types.group import Fixed, Group, Groups
+from secateur.types.kept import written
 from secateur.types.plan import Plan
 
 _TOLERANCE = 1e-3  # of the largest output, in the network's own dtype: coarse faults, not rounding
@@ -111,9 +112,10 @@ def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
 def _without(found: Groups, refused: dict[str, str]) -> Groups:
     """The groups that are left; the others are told as fixed."""
     fixed = [
-        Fixed(group.name, group.size, "trial", group.members[0].name, refused[group.name])
+        Fixed(member.name, group.size, "trial", f"group {group.name}", refused[group.name])
         for group in found
         if group.name in refused
+        for member in written(group)
     ]
     left = tuple(group for group in found if group.name not in refused)
     extents = tuple(

@@ -81,12 +81,12 @@ def test_the_folder_holds_what_it_should(whole: Path) -> None:
 def test_killed_at_any_file_the_bytes_are_the_same(whole: Path, tmp_path: Path) -> None:
     path, seen = tmp_path / "run", []
     for attempt in range(40):
-        child = _start(KILLED, path, 1 + attempt % 5)
+        child = _start(KILLED, path, 3 + attempt % 3)
         if child.wait() == 0:
             break
         assert child.returncode == -signal.SIGKILL
         seen.append(sorted(entry.name for entry in path.iterdir()))
-    assert len(seen) >= 8
+    assert len(seen) >= 5
     assert any("checkpoint.safetensors" in names for names in seen)
     assert any(name.startswith(".secateur-") for names in seen for name in names)
     assert _is_whole(path)  # nothing half-written is left
@@ -125,7 +125,7 @@ def test_a_finished_run_is_read_not_made_again(tmp_path: Path) -> None:
 
 def test_other_arguments_are_refused(tmp_path: Path) -> None:
     run(request(finetune=0), tmp_path / "run", data())
-    with pytest.raises(FileError, match="to was .*macs=0.5.*, is .*macs=0.4") as caught:
+    with pytest.raises(FileError, match=r"to was .*macs=0\.5.*, is .*macs=0\.4") as caught:
         run(request(finetune=0, to=("macs=0.4",)), tmp_path / "run", data())
     assert "another folder" in caught.value.hint
     with pytest.raises(FileError, match="train data"):
@@ -175,13 +175,12 @@ def test_what_fails_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_fine_tuning_that_diverges_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fine_tuning_that_diverges_leaves_nothing(tmp_path: Path) -> None:
     sick = data()
-    sick.train.x.mul_(1e18)
-    with pytest.raises((ModelError, SecateurError)):
-        run(request(method="magnitude", recalibrate=False), tmp_path / "run", sick)
+    sick.train.x.mul_(1e15)
+    asked = request(model="demo:lenet300?size=8&classes=4", method="magnitude")
+    with pytest.raises(ModelError, match="the loss became"):
+        run(asked, tmp_path / "run", sick)
     assert not (tmp_path / "run").exists()
 
 

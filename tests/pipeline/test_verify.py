@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -79,9 +80,7 @@ def test_a_flipped_bit_or_a_missing_file_is_seen(copy: Path, name: str) -> None:
 
 def _forge(path: Path, name: str, content: bytes) -> None:
     """Change a file and its line in the journal, with a chain that fits."""
-    lines = __import__("json").loads(
-        "[" + ",".join((path / JOURNAL).read_text().split("\n")[:-1]) + "]"
-    )
+    lines = [json.loads(line) for line in (path / JOURNAL).read_text().splitlines()]
     (path / name).write_bytes(content)
     entries: list[object] = []
     for line in lines:

@@ -117,7 +117,7 @@ def _final(model: nn.Module, small: nn.Module, plan: Plan, request: Request) -> 
         wrong = [
             name
             for name, by_dims in masked.items()
-            if bool(stored[name][~as_mask(by_dims, tuple(stored[name].shape))].any())
+            if bool(stored[name].masked_fill(as_mask(by_dims, plan.groups.shapes[name]), 0).any())
         ]
     else:
         wrong = [

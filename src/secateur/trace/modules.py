@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from secateur.types.equation import Attribute, Constant, Expression, Operation
+from secateur.types.equation import Attribute
 
 # module class → attribute → (tensor, dim)
 _SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
@@ -26,8 +26,8 @@ _SIZES: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 }
 
 
-def size_attributes(model: nn.Module) -> Iterator[tuple[str, int, Expression]]:
-    """(parameter or buffer name, dim, expression of attributes that equals its size)."""
+def size_attributes(model: nn.Module) -> Iterator[tuple[str, int, Attribute]]:
+    """(parameter or buffer name, dim, the attribute that repeats its size)."""
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         for kind, sizes in _SIZES.items():
@@ -46,7 +46,7 @@ def size_attributes(model: nn.Module) -> Iterator[tuple[str, int, Expression]]:
 
 def _direct(
     module: nn.Module, path: str, prefix: str, attribute: str, tensor: str, dim: int
-) -> Iterator[tuple[str, int, Expression]]:
+) -> Iterator[tuple[str, int, Attribute]]:
     name = _name(module, tensor)
     projected = isinstance(module, nn.LSTM) and module.proj_size > 0
     if name is None or (
@@ -58,25 +58,28 @@ def _direct(
 
 def _convolution(
     module: nn.modules.conv._ConvNd, path: str, prefix: str
-) -> Iterator[tuple[str, int, Expression]]:
+) -> Iterator[tuple[str, int, Attribute]]:
     """(out, in / groups, ...), or (in, out / groups, ...) where it is transposed."""
-    name = _name(module, "weight")
-    if name is None:
-        return
     whole, shared = ("in", "out") if module.transposed else ("out", "in")
-    groups: Expression = Attribute(path, "groups", None, int(module.groups))
+    yield from _direct(module, path, prefix, f"{whole}_channels", "weight", 0)
     if module.groups == 1:
-        groups = Constant(1)
+        yield from _direct(module, path, prefix, f"{shared}_channels", "weight", 1)
 
-    def width(side: str) -> Attribute:
-        attribute = f"{side}_channels"
-        return Attribute(path, attribute, None, int(getattr(module, attribute)))
 
-    yield prefix + name, 0, width(whole)
-    if module.groups == 1:
-        yield prefix + name, 1, width(shared)
-    else:
-        yield prefix + name, 1, Operation("//", width(shared), groups)
+def input_attribute(module: nn.Module, path: str) -> Attribute | None:
+    """The attribute that repeats the number of channels of the input, where no parameter tells it."""
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and not module.transposed:
+        return Attribute(path, "in_channels", None, int(module.in_channels))
+    if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is None:
+        return Attribute(path, "num_features", None, int(module.num_features))
+    return None
+
+
+def output_attribute(module: nn.Module, path: str) -> Attribute | None:
+    """The attribute that repeats the number of channels of the output, where no parameter tells it."""
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and module.transposed:
+        return Attribute(path, "out_channels", None, int(module.out_channels))
+    return None
 
 
 def _name(module: nn.Module, tensor: str) -> str | None:

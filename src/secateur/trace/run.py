@@ -14,12 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from secateur.errors import ModelError
-from secateur.trace.records import Seen
+from secateur.trace.modules import input_attribute, output_attribute
+from secateur.trace.records import Reason, Seen, Size
 from secateur.trace.rules import RULES, Call, bind, refuse, rule_for
 from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
 from secateur.types.call import call
+from secateur.types.equation import Attribute
 
 
 class LabelMode(TorchDispatchMode):
@@ -166,12 +168,14 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
     """Keep the stack of running modules, and note what each of them returns."""
     runs = 0
 
-    def before(_module: nn.Module, _args: Any) -> None:
+    def before(_module: nn.Module, args: Any) -> None:
         tape.modules.append(path)
+        _note_channels(tape, input_attribute(module, path), args)
 
     def after(_module: nn.Module, _args: Any, out: Any) -> None:
         nonlocal runs
         tape.modules.pop()
+        _note_channels(tape, output_attribute(module, path), out)
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         for i, tensor in enumerate(outputs):
             fields = tape.labels(tensor).fields
@@ -186,6 +190,17 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
         module.register_forward_pre_hook(before, prepend=True),
         module.register_forward_hook(after),
     )
+
+
+def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:
+    """The attribute equals the size of dim 1 of the first tensor."""
+    found = [t for t in tree_leaves(value) if isinstance(t, Tensor)]
+    if attribute is None or not found or found[0].dim() < 2 or found[0].shape[1] != attribute.value:
+        return
+    count = tape.count(found[0], 1)
+    if count is not None:
+        reason = Reason("size", attribute.module, "repeats the number of channels")
+        tape.sizes.append(Size(attribute, count.extent, reason))
 
 
 @contextlib.contextmanager

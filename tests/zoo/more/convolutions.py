@@ -151,7 +151,7 @@ class Unet(nn.Module):
 
 
 @shelf.add(
-    image(), units=32, prunes=("left.weight:0", "right.weight:0", "back.weight:0", "last.weight:0")
+    image(), units=30, prunes=("left.weight:0", "right.weight:0", "back.weight:0", "last.weight:0")
 )
 class ResidualOverConcat(nn.Module):
     """Two groups side by side meet one: row i of the sum belongs to both."""

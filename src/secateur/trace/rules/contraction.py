@@ -124,6 +124,8 @@ def _matrix(
         operand(tape, y, [letters.index(c) for c in y_axes]),
     ]
     fields = contract(tape, call, sizes, operands, [letters.index(c) for c in out_axes])
+    if y.dim() < 2:  # torch.utils.flop_counter does not count products with a vector, nor do we
+        return fields
     dims = [(x, d) for d in range(x.dim())]
     dims += [(y, d) for d, letter in enumerate(y_axes) if letter not in x_axes]
     _count(tape, call, 1, dims, _weight_among(tape, y, x))

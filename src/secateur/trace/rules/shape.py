@@ -71,6 +71,8 @@ def rerun(tape: Tape, call: Call) -> None:
     source, out = call.inputs[0], call.out
     if call.name in ("channel_shuffle", "native_channel_shuffle"):
         _pair(tape, call, source, 1, call["groups"])
+    if call.name in ("pixel_shuffle", "pixel_unshuffle"):
+        _pin_pixels(tape, call, source)
     if call.name in ("view_as_real", "view_as_complex") or "unfold" in call.name:
         _keep(tape, source, out, _by_hand(tape, call, source))
         return
@@ -78,6 +80,21 @@ def rerun(tape: Tape, call: Call) -> None:
     for field in fields_of(tape, source):
         fields.append(field.over(_on_labels(call, source, field.ids.expand(source.shape))))
     _keep(tape, source, out, fields)
+
+
+def _pin_pixels(tape: Tape, call: Call, source: Tensor) -> None:
+    """The operator counts in blocks of its factor: those may not shrink, the channels may."""
+    fields, channel = fields_of(tape, source), source.dim() - 3
+    if call.name == "pixel_unshuffle":
+        reason = tape.reason(call.name, "cuts blocks out of")
+        tape.pin(fields, [channel + 1, channel + 2], reason)
+        return
+    factor = call["upscale_factor"]
+    reason = tape.reason(call.name, f"is made of blocks of {factor} x {factor}")
+    for f in fields:
+        if channel in f.dims:
+            apart = f.over(f.ids.unflatten(channel, (-1, factor, factor)))
+            tape.pin([apart], [channel + 1, channel + 2], reason)
 
 
 def _on_labels(call: Call, source: Tensor, ids: Tensor) -> Tensor:

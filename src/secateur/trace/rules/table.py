@@ -114,38 +114,44 @@ def constant(tape: Tape, call: Call) -> bool:
     )
 
 
+# What inputs that are not zero are taken to be, in turn: of both signs, below and above 1.
+_ELSEWHERE = (0.7310, -0.5309, 37.90, -41.30)
+
+
 def at_zero(
     func: Any, arguments: dict[str, Any], zero: Sequence[bool], inputs: Sequence[Tensor]
 ) -> bool | None:
     """Whether an elementwise operator gives 0 where the inputs flagged `zero` are 0.
 
-    None where zeros make it NaN or infinite. It is asked twice, with different values elsewhere.
+    None where zeros make it NaN or infinite. It is asked several times, with different values elsewhere.
     """
+    if not any(zero):
+        return False
+    turns = range(len(_ELSEWHERE))
+    results = [_probe(func, arguments, zero, inputs, turn) for turn in turns]
+    if any(_is_finite(result) for result in results):
+        return all(_is_finite(r) and r is not None and not bool((r != 0).any()) for r in results)
     nowhere = [False] * len(zero)
-    for other in (0.7310, -0.5309):
-        result = _probe(func, arguments, zero, inputs, other)
-        if result is None or bool((result != 0).any()):
-            if result is None or bool(torch.isfinite(result).all()):
-                return False
-            apart = _probe(func, arguments, nowhere, inputs, other)
-            return None if apart is not None and bool(torch.isfinite(apart).all()) else False
-    return True
+    apart = [_probe(func, arguments, nowhere, inputs, turn) for turn in turns]
+    return None if any(_is_finite(result) for result in apart) else False
+
+
+def _is_finite(result: Tensor | None) -> bool:
+    return result is not None and bool(torch.isfinite(result).all())
 
 
 def _probe(
-    func: Any,
-    arguments: dict[str, Any],
-    zero: Sequence[bool],
-    inputs: Sequence[Tensor],
-    other: float,
+    func: Any, arguments: dict[str, Any], zero: Sequence[bool], inputs: Sequence[Tensor], turn: int
 ) -> Tensor | None:
-    """The operator on scalars: 0 for the flagged inputs, `other` for the rest; None if it refuses."""
-    is_zero = {id(t): z for t, z in zip(inputs, zero, strict=True)}
+    """The operator on scalars: 0 for the flagged inputs, no two of the others alike; None if it refuses."""
+    values = {
+        id(tensor): 0.0 if is_zero else _ELSEWHERE[(turn + i) % len(_ELSEWHERE)] * (1 + i / 7)
+        for i, (tensor, is_zero) in enumerate(zip(inputs, zero, strict=True))
+    }
 
     def scalar(value: Any) -> Any:
         if isinstance(value, Tensor):
-            filled = 0.0 if is_zero[id(value)] else other
-            return torch.full((), filled, dtype=torch.float64).to(value.dtype)
+            return torch.full((), values[id(value)], dtype=torch.float64).to(value.dtype)
         if isinstance(value, (list, tuple)):
             return type(value)(scalar(v) for v in value)
         return value
