@@ -173,7 +173,8 @@ def main() -> int:
                 f"{name:45s} {tool:14s} {rows[-1]['verdict']:16s} {seconds:7.2f} s", file=sys.stderr
             )
     arguments = [f"--sets {' '.join(options.sets)}", f"--seed {options.seed}"]
-    arguments += [f"--repeats {options.repeats}", "--peer-python PYTHON"]
+    arguments += [f"--repeats {options.repeats}", f"--timeout {options.timeout:g}"]
+    arguments.append("--peer-python PYTHON")
     result = {
         "command": " ".join(["python benchmarks/tracer_vs_torch_pruning.py", *arguments]),
         "seed": options.seed,

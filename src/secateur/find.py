@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from secateur.errors import SecateurError
 from secateur.granularity.granularity import Channels, Granularity
 from secateur.granularity.refuse import refuse_not_finite, refuse_wrapped
-from secateur.mask.masked import masked
+from secateur.mask.masked import masked_copy
 from secateur.mask.shrink import shrink
 from secateur.types.call import call
 from secateur.types.group import Fixed, Group, Groups
@@ -88,9 +87,7 @@ def _fault(
         return f"{type(error).__name__}: {error}".splitlines()[0]
     if not compare:
         return None
-    twin = copy.deepcopy(model).eval()
-    with masked(twin, plan):
-        hidden = _outputs(twin, example)
+    hidden = _outputs(masked_copy(model, plan).eval(), example)
     if [t.shape for t in hidden] != [t.shape for t in cut_out]:
         return "the outputs change their shape"
     for a, b in zip(hidden, cut_out, strict=True):

@@ -113,7 +113,11 @@ def _run_file(path: Path) -> ModuleType:
     try:
         stamp = path.stat()
     except OSError as error:
-        raise FileError(f"cannot read: {error.strerror}", where=str(path)) from error
+        raise FileError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            hint="is the path right, seen from the working folder?",
+        ) from error
     key = f"{path.resolve()} {stamp.st_mtime_ns} {stamp.st_size}"
     name = f"secateur_file_{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if name in sys.modules:

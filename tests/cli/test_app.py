@@ -37,7 +37,7 @@ finally:
         (["prune", "demo:resnet20", "-o", "x", "--finetune", "many"], 2),
         (["nix"], 2),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_help_and_wrong_usage_do_not_wait_for_torch(
     words: list[str], code: int, tmp_path: Path

@@ -12,6 +12,15 @@ from secateur.pipeline import rebuild
 from tests.cli.shell import DATA, NET, PRUNE, document, secateur
 from tests.pipeline.small import part
 
+WORKING_MORE = """
+import torch
+from tests.pipeline.small import Net
+class More(Net):
+    def forward(self, x):
+        return super().forward(x + 0 * (torch.eye(99) @ torch.eye(99)).sum())
+make = More
+"""
+
 
 def test_from_a_network_to_a_folder_that_holds(tmp_path: Path) -> None:
     done = secateur(*PRUNE, "--finetune", 1, "-o", "runs/a", cwd=tmp_path)
@@ -105,27 +114,15 @@ def test_no_data_are_needed_to_look_at_weights(tmp_path: Path) -> None:
 
 
 def test_a_missed_budget_or_a_broken_run_is_exit_1(tmp_path: Path) -> None:
-    """A network whose costs are other ones when they are measured: the budget is then missed."""
+    """The network is made to work more than it did when it was pruned; then a file is damaged."""
     net = tmp_path / "net.py"
-    net.write_text("""
-import torch
-from torch import nn
-class Moody(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 4)
-    def forward(self, x):
-        y = self.a(x).relu()
-        for _ in range(3 if self.a.out_features < 16 else 0):
-            y = torch.nn.functional.linear(y, torch.eye(y.shape[1])) # more work once it is small
-        return self.b(y)
-def make(): return Moody()
-""")
-    done = secateur("prune", f"{net}:make", "--example", "2x8", "--method", "magnitude",
-                    "--to", "macs=0.6", "-o", "run", cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    assert "MISSED" in done.stdout
-    assert secateur("measure", "run", cwd=tmp_path).returncode == 1
+    net.write_text("from tests.pipeline.small import Net\nclass More(Net): ...\nmake = More\n")
+    words = ("--example", "2x1x8x8", "--method", "magnitude", "--to", "macs=0.5", "-o", "run")
+    assert secateur("prune", "net.py:make", *words, cwd=tmp_path).returncode == 0
+    net.write_text(WORKING_MORE)
+    missed = secateur("measure", "run", cwd=tmp_path)
+    assert missed.returncode == 1, missed.stderr
+    assert "MISSED" in missed.stdout
     path = tmp_path / "run" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -275,3 +275,12 @@ def test_a_network_of_several_inputs() -> None:
 
 def test_the_network_class_is_that_of_the_user() -> None:
     assert type(sec.prune(net(), data=data(), to="macs=0.5").model) is Net
+
+
+def test_a_result_holds_if_every_budget_does() -> None:
+    result = sec.prune(net(), data=data(), to="macs=0.5")
+    for met, holds in ((True, True), (None, True), (False, False)):
+        budgets = [{"quantity": "macs", "asked": 0.5, "reached": 0.6, "met": met}]
+        assert replace(result, measures={"budgets": budgets}).holds is holds
+    broken = replace(result.certificate, exact=False, declared=())
+    assert not replace(result, certificate=broken).holds

@@ -38,6 +38,7 @@ def test_a_whole_run_holds(copy: Path) -> None:
     checks = list(verify(copy, any_data.load))
     assert all(check.holds for check in checks)
     assert [check.what for check in checks] == [
+        JOURNAL,
         "run.json",
         *RESULTS,
         "the run came to its end",

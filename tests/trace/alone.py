@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from secateur.trace.run import LabelMode, _plain_kernels
@@ -68,7 +68,7 @@ def alone(function: Callable[..., Any], *inputs: Tensor | Sequence[int]) -> Ran:
     tape = Tape((f"w{i}", tensor) for i, tensor in enumerate(made))
     for tensor in made:
         tape.labels(tensor)
-    with _plain_kernels(), torch.no_grad(), LabelMode(tape):
+    with _plain_kernels(nn.Identity()), torch.no_grad(), LabelMode(tape):
         out = function(*made)
     return Ran(tape, made, out)
 

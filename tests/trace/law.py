@@ -21,7 +21,8 @@ class Between(nn.Module):
     """A writer of channels, a function of what it writes, and a gain on every element that is summed.
 
     The gain reads everything and the output is one number a sample, so that only the function holds
-    channels in place. `shifted` makes dead channels differ from zero before the function sees them.
+    channels in place. `shifted` makes dead channels differ from zero before the function sees them;
+    without the gain, the sum is only exact where the function makes them zero.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Between(nn.Module):
         sizes: tuple[int, ...] = (),
         layers: dict[str, nn.Module] | None = None,
         shifted: bool = False,
+        gain: bool = True,
     ) -> None:
         super().__init__()
         kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -43,7 +45,8 @@ class Between(nn.Module):
         self.double()
         with torch.no_grad():
             made = self.apply_to(torch.randn(2, 3, *space, dtype=torch.float64))
-        self.gain = nn.Parameter(torch.randn(made.shape[1:], dtype=torch.float64))
+        shape = made.shape[1:] if gain else ()
+        self.gain = nn.Parameter(torch.randn(shape, dtype=torch.float64))
 
     def apply_to(self, x: Tensor) -> Tensor:
         x = self.writer(x)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import ModelError, PlanError
-from secateur.mask.check import check_fits
+from secateur.errors import PlanError
+from secateur.mask.check import check_fits, named_tensors
+from secateur.mask.copies import hollow_copy, replace_tensors
 from secateur.mask.masked import mask_in_place
 from secateur.types.equation import Attribute
 from secateur.types.group import Group, Groups
@@ -32,19 +32,16 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     check_fits(model, plan)
     if plan.removed == 0:
         raise PlanError("the plan removes nothing", hint="is the budget met already?")
-    try:
-        small = copy.deepcopy(model)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ModelError(f"the network cannot be copied: {error}") from error
+    small, tensors = hollow_copy(model)
+    removable = _part(plan, [group for group in plan.groups if group.removable])
+    cut = kept(removable.groups, removable.masks)
+    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
+    replace_tensors(
+        small, {key: _sliced(t, cut.get(names.get(key, ""), {})) for key, t in tensors.items()}
+    )
     maskable = [group for group in plan.groups if not group.removable]
     if maskable:
         mask_in_place(small, _part(plan, maskable))
-    removable = _part(plan, [group for group in plan.groups if group.removable])
-    replacements: dict[int, Tensor] = {}
-    for name, by_dims in kept(removable.groups, removable.masks).items():
-        tensor = _get(small, name)
-        replacements[id(tensor)] = _sliced(tensor, by_dims)
-    _replace(small, replacements)
     _set_attributes(small, _attributes(removable.groups, removable.masks))
     return small
 
@@ -58,32 +55,19 @@ def _part(plan: Plan, groups: list[Group]) -> Plan:
     return Plan(part, {group.name: plan.masks[group.name] for group in groups}, plan.about)
 
 
-def _get(model: nn.Module, name: str) -> Tensor:
-    path, _, leaf = name.rpartition(".")
-    tensor: Tensor = getattr(model.get_submodule(path), leaf)
-    return tensor
-
-
 def _sliced(tensor: Tensor, by_dims: Mapping[tuple[int, ...], Tensor]) -> Tensor:
-    """The kept indices of every dim; parameters stay parameters, channels_last stays channels_last."""
+    """A copy of the kept indices of every dim; parameters stay parameters, channels_last stays so."""
     values = tensor.detach()
     for (dim,), keep in by_dims.items():
-        values = values.index_select(dim, keep.nonzero().squeeze(1).to(values.device))
+        if not bool(keep.all()):
+            values = values.index_select(dim, keep.nonzero().squeeze(1).to(values.device))
     if values.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         values = values.contiguous(memory_format=torch.channels_last)
+    if values.data_ptr() == tensor.data_ptr():
+        values = values.clone()
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(values, requires_grad=tensor.requires_grad)
     return values
-
-
-def _replace(model: nn.Module, replacements: Mapping[int, Tensor]) -> None:
-    """Put the sliced tensors wherever the old ones are registered, so that shared ones stay shared."""
-    for module in model.modules():
-        for registry in (module._parameters, module._buffers):
-            for name, tensor in list(registry.items()):
-                if tensor is not None and id(tensor) in replacements:
-                    # Through setattr: recurrent modules keep a second list of their weights.
-                    setattr(module, name, replacements[id(tensor)])
 
 
 def _attributes(groups: Groups, masks: Mapping[str, Tensor]) -> Mapping[Attribute, int]:

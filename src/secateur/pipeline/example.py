@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.errors import DataError, OptionError, SecateurError
 from secateur.granularity import Granularity
+from secateur.granularity.refuse import refuse_wrapped
 from secateur.pipeline.source import Source
 from secateur.types.batches import batches
 from secateur.types.call import device_of
@@ -48,7 +49,9 @@ def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
 
     Raises:
         DataError: there are no data, or they are empty.
+        ModelError: the network is wrapped.
     """
+    refuse_wrapped(model)
     device = device_of(model)
     if of.train is None:
         raise DataError(

@@ -11,7 +11,7 @@ from secateur import models
 from secateur.errors import FileError
 from secateur.mask import shrink
 from secateur.pipeline.fill import fill
-from secateur.pipeline.folder import JOURNAL, RECORD, RunFolder
+from secateur.pipeline.folder import RECORD, RunFolder
 from secateur.pipeline.request import Request, from_json
 from secateur.pipeline.shelf import MODEL, PLAN
 
@@ -26,7 +26,7 @@ def rebuild(folder: str | Path) -> nn.Module:
         FileError: it is no run's folder, the run is not finished, or a file is damaged.
         PlanError: what the run calls the network is another network by now.
     """
-    shelf = opened(folder)
+    shelf = RunFolder(run_path(folder))
     request = request_of(shelf)
     weights = request.weights
     with torch.random.fork_rng(devices=[]):
@@ -37,18 +37,18 @@ def rebuild(folder: str | Path) -> nn.Module:
     return small
 
 
-def opened(folder: str | Path) -> RunFolder:
-    """The folder of a run, to read from.
+def run_path(folder: str | Path) -> Path:
+    """The folder, if there is a run in it.
 
     Raises:
-        FileError: there is no run.
+        FileError: there is none.
     """
     path = Path(folder)
-    if not (path / RECORD.file).is_file() or not (path / JOURNAL).is_file():
+    if not (path / RECORD.file).is_file():
         raise FileError(
             "is not the folder of a run", where=str(path), hint="secateur prune ... -o makes one"
         )
-    return RunFolder(path)
+    return path
 
 
 def request_of(shelf: RunFolder) -> Request:

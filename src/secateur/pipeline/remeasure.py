@@ -9,8 +9,9 @@ from typing import Any
 from secateur import archive
 from secateur.cost import latency
 from secateur.measure import Accuracy, accuracy, measure, measures_json
+from secateur.pipeline.folder import RunFolder
 from secateur.pipeline.progress import Progress, Report, counting, silent
-from secateur.pipeline.rebuild import opened, rebuild, request_of
+from secateur.pipeline.rebuild import rebuild, request_of, run_path
 from secateur.pipeline.request import job_of
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import MEASURES, PLAN
@@ -26,7 +27,7 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
     Raises:
         FileError: there is no finished run, or a file is damaged.
     """
-    shelf = opened(folder)
+    shelf = RunFolder(run_path(folder))
     request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(MEASURES)
     job, of = job_of(request), source(load(request.data) if request.data else None)
     models = (dense(request), rebuild(folder))

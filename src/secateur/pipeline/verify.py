@@ -15,7 +15,7 @@ from secateur.mask import Certificate, certify, shrink
 from secateur.mask.check import named_tensors
 from secateur.pipeline import fingerprint
 from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, RunFolder, written
-from secateur.pipeline.rebuild import opened, rebuild, request_of
+from secateur.pipeline.rebuild import rebuild, request_of, run_path
 from secateur.pipeline.request import Request, job_of
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import CERTIFICATE, PLAN
@@ -48,15 +48,17 @@ def verify(folder: str | Path, load: Load) -> Iterator[Check]:
     Raises:
         FileError: there is no run, or what it began with (weights, data) is gone.
     """
-    path = Path(folder)
-    if not (path / RECORD.file).is_file():
-        raise FileError("is not the folder of a run", where=str(path))
+    path = run_path(folder)
     try:
-        shelf = opened(path)
+        shelf = RunFolder(path)
     except FileError as error:
         yield Check(JOURNAL, holds=False, seen=error.what)
         return
-    checks = [*_files(shelf), Check("the run came to its end", shelf.finished)]
+    checks = [
+        Check(JOURNAL, bool(shelf.entries), f"{len(shelf.entries)} entries"),
+        *_files(shelf),
+        Check("the run came to its end", shelf.finished),
+    ]
     yield from checks
     if all(check.holds for check in checks):
         yield from _networks(shelf, load)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
+from secateur.trace.classes import NONE
 from secateur.trace.field import Field, aligned
 from secateur.trace.records import Reason
 from secateur.trace.tape import Tape
@@ -40,10 +41,36 @@ def meet(
                     tape.pin(fields[i], [d], reason)
     for i, left in enumerate(fields):
         for right in fields[i + 1 :]:
-            for f in left:
-                for g in right:
-                    _join(tape, f, g, reason)
+            for f, g in _pairs(left, right):
+                _join(tape, f, g, reason)
     return fields
+
+
+def _pairs(left: Sequence[Field], right: Sequence[Field]) -> list[tuple[Field, Field]]:
+    """Which fields of two operands are to be united: all that share a dim, as a rule.
+
+    Where both have several fields on the same dims (two dims were viewed as one), those of one pattern
+    belong together: heads meet heads and widths meet widths.
+    """
+    pairs = [(f, g) for f in left for g in right]
+    if len(left) < 2 or len(right) < 2:
+        return pairs
+    key = {id(f): (f.dims, _pattern(f)) for f in (*left, *right)}
+    matched = {id(f) for pair in pairs if key[id(pair[0])] == key[id(pair[1])] for f in pair}
+    return [
+        (f, g)
+        for f, g in pairs
+        if f.dims != g.dims
+        or not {id(f), id(g)} <= matched
+        or key[id(f)] == key[id(g)]
+    ]
+
+
+def _pattern(field: Field) -> bytes:
+    """Which elements have equal ids, whatever these are."""
+    ids = field.ids.numpy().ravel()
+    _, first, at = np.unique(ids, return_index=True, return_inverse=True)
+    return first[at].tobytes()
 
 
 def combine(tape: Tape, fields: Sequence[Sequence[Field]]) -> list[tuple[Field, list[bool]]]:
@@ -53,25 +80,26 @@ def combine(tape: Tape, fields: Sequence[Sequence[Field]]) -> list[tuple[Field, 
         Each remaining field, and for every operand whether it is zero where that field is dead.
     """
     fresh = [[g for g in map(tape.fresh, operand) if g is not None] for operand in fields]
+    placed = [(i, f, _key(tape, f)) for i, operand in enumerate(fresh) for f in operand]
     kept: list[tuple[Field, list[bool]]] = []
-    for i, operand in enumerate(fresh):
-        for field in operand:
-            others = [(j, f) for j, fs in enumerate(fresh) for f in fs if j != i]
-            same = [
-                (j, f) for j, f in others if _covers(tape, f, field) and _covers(tape, field, f)
-            ]
-            finer = [
-                f for _, f in others if _covers(tape, f, field) and not _covers(tape, field, f)
-            ]
-            if finer or any(j < i for j, _ in same):
-                continue
-            zeros = [False] * len(fresh)
-            zeros[i] = field.zero
-            for j, f in same:
-                zeros[j] = zeros[j] or f.zero
-            leaves = field.leaves.union(*(f.leaves for _, f in same))
-            kept.append((replace(field, leaves=leaves), zeros))
+    for i, field, key in placed:
+        # Joined with a field of another operand that has its dims and more, it adds nothing.
+        if any(j != i and set(field.dims) < set(f.dims) for j, f, _ in placed):
+            continue
+        same = [(j, f) for j, f, other in placed if other == key]
+        if any(j < i for j, _ in same):
+            continue
+        zeros = [any(j == k and f.zero for j, f in same) for k in range(len(fresh))]
+        leaves = field.leaves.union(*(f.leaves for _, f in same))
+        kept.append((replace(field, leaves=leaves), zeros))
     return kept
+
+
+def _key(tape: Tape, field: Field) -> tuple[object, ...]:
+    """Equal for fields that tell the same: indices that never die are all alike."""
+    ids = field.ids.numpy()
+    mortal = np.where(tape.classes.immortal(ids.ravel()), NONE, ids.ravel())
+    return (*ids.shape, mortal.tobytes())
 
 
 def _join(tape: Tape, f: Field, g: Field, reason: Reason) -> None:
@@ -79,20 +107,3 @@ def _join(tape: Tape, f: Field, g: Field, reason: Reason) -> None:
     shared = [d for d in f.dims if d in g.dims]
     if shared:
         tape.unify(tape.row(f, shared), tape.row(g, shared), reason)
-
-
-def _covers(tape: Tape, finer: Field, coarser: Field) -> bool:
-    """Whether `coarser`, joined with `finer` of another operand, adds nothing to it.
-
-    Indices that never die are all alike: those of padding and those that met it.
-    """
-    if len(coarser.dims) < len(finer.dims):
-        return set(coarser.dims) < set(finer.dims)
-    if coarser.ids.shape != finer.ids.shape:
-        return False
-    one, other = finer.ids.numpy(), coarser.ids.numpy()
-    if np.array_equal(one, other):
-        return True
-    apart = one != other
-    held = tape.classes.immortal(one[apart]) & tape.classes.immortal(other[apart])
-    return bool(held.all())

@@ -70,7 +70,7 @@ def input_attribute(module: nn.Module, path: str) -> Attribute | None:
     """The attribute that repeats the number of channels of the input, where no parameter tells it."""
     if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1 and not module.transposed:
         return Attribute(path, "in_channels", None, int(module.in_channels))
-    if isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is None:
+    if isinstance(module, nn.modules.batchnorm._NormBase) and not module.affine:
         return Attribute(path, "num_features", None, int(module.num_features))
     return None
 

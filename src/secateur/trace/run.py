@@ -117,7 +117,7 @@ def trace(model: nn.Module, example: Any) -> Tape:
     tag_attributes(twin, tape)
     handles = [_follow(module, path, tape) for path, module in twin.named_modules() if path]
     try:
-        with _plain_kernels(), torch.no_grad(), SizeMode(tape), LabelMode(tape):
+        with _plain_kernels(twin), torch.no_grad(), SizeMode(tape), LabelMode(tape):
             out = call(twin, example)
     except (
         RuntimeError,
@@ -204,14 +204,18 @@ def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """Make composite kernels decompose into operators that have rules; restored on leaving."""
+def _plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Make composite kernels decompose into operators that have rules; restored on leaving.
+
+    Only recurrent layers hide a whole loop in one kernel; convolutions are faster with theirs.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     fast = torch.backends.mha.get_fastpath_enabled()
     flags = torch._C  # torch.backends.*.flags would set every flag at once, and warn about some
     mkldnn, cudnn = flags._get_mkldnn_enabled(), flags._get_cudnn_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    flags._set_mkldnn_enabled(False)
-    flags._set_cudnn_enabled(False)
+    flags._set_mkldnn_enabled(mkldnn and not recurrent)
+    flags._set_cudnn_enabled(cudnn and not recurrent)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield

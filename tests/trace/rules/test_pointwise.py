@@ -192,6 +192,21 @@ def test_a_network_loses_units_exactly(first: str, second: str, shifted: bool) -
     assert free(assert_exact(model, example(model, 2)), "writer.weight:0") == 5
 
 
+@settings(max_examples=80)
+@given(st.sampled_from(SAFE), st.sampled_from(sorted(TWO)), st.sampled_from(SAFE), st.booleans())
+def test_a_sum_is_exact_or_declared(first: str, both: str, second: str, shifted: bool) -> None:
+    """Nothing masks the sum: what is promised to be zero must be."""
+    one, join, other = ONE[first], TWO[both], ONE[second]
+    model = between(
+        lambda n, x: join(one(x).double(), other(x).double() + 0.7).double().nan_to_num(),
+        5,
+        (2,),
+        shifted=shifted,
+        gain=False,
+    )
+    assert_exact(model, example(model, 2), declared=True)
+
+
 @settings(max_examples=40)
 @given(st.sampled_from(sorted(set(TWO) - {"div", "addcdiv", "xlogy", "fmod"})), st.booleans())
 def test_two_branches_lose_the_same_units(name: str, shifted: bool) -> None:
