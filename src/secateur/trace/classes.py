@@ -58,11 +58,11 @@ class Classes:
     def find(self, ids: Ids) -> Ids:
         """The representative (smallest id) of each id; NONE stays NONE."""
         found = self._parent[ids]
-        while True:
-            above = self._parent[found]
-            if np.array_equal(above, found):
-                break
-            found = above
+        above = self._parent[found]
+        if (above == found).all():  # nearly always: paths are kept short
+            return found
+        while not (above == found).all():
+            found, above = above, self._parent[above]
         self._parent[ids] = found
         return found
 
