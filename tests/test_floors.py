@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -26,6 +27,14 @@ FLOORS = (
 # What may be imported inside a function: extras, which a plain install lacks.
 EXTRAS = frozenset({"PIL", "mlxtend", "sklearn", "timm", "torchvision", "transformers"})
 
+# Who may load a module by a name in a string, which no import statement shows, and why.
+BY_NAME = {
+    "secateur": "its public names come late, so that `secateur --help` does not wait for torch",
+    "secateur.cli.app": "a verb's own code is loaded when it is asked for, for the same reason",
+    "secateur.lookup": "the user's own file or package, named on the command line",
+    "secateur.models": "torchvision, timm and transformers, which a plain install lacks",
+}
+
 
 def problems(sources: Mapping[str, Source], floors: Sequence[Sequence[str]]) -> list[str]:
     """Every breach of the rules, each as one line that names the place."""
@@ -34,6 +43,7 @@ def problems(sources: Mapping[str, Source], floors: Sequence[Sequence[str]]) -> 
         *_homeless(sources, floors),
         *(line for entry in found for line in _misplaced(entry, sources, floors)),
         *(line for entry in found for line in _concealed(entry)),
+        *(line for source in sources.values() for line in _by_name(source)),
         *_circles(found, sources),
     ]
 
@@ -80,6 +90,17 @@ def _concealed(entry: Import) -> list[str]:
     return [f"{entry.module}:{entry.line}: imports {entry.target} inside a function"]
 
 
+def _by_name(source: Source) -> list[str]:
+    if source.name in BY_NAME:
+        return []
+    called = [node.func for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    loads = [func for func in called if ast.unparse(func).split(".")[-1] in _LOADERS]
+    return [f"{source.name}:{func.lineno}: loads a module by name" for func in loads]
+
+
+_LOADERS = {"__import__", "import_module", "module_from_spec", "exec_module"}
+
+
 def _circles(found: Sequence[Import], sources: Mapping[str, Source]) -> list[str]:
     graph: dict[str, set[str]] = {name: set() for name in sources}
     for entry in found:
@@ -94,6 +115,13 @@ def _circles(found: Sequence[Import], sources: Mapping[str, Source]) -> list[str
 
 def test_imports_point_downwards_and_are_in_sight() -> None:
     assert not problems(modules(), FLOORS)
+
+
+def test_who_may_load_by_name_does_and_gives_a_reason() -> None:
+    sources = modules()
+    for name, reason in BY_NAME.items():
+        assert reason
+        assert any(loader in sources[name].text for loader in _LOADERS)
 
 
 def test_every_folder_of_the_package_is_a_package() -> None:
@@ -112,6 +140,8 @@ def test_every_folder_of_the_package_is_a_package() -> None:
         ({"west/a.py": "from house.east.b import f\n", "east/b.py": ""}, "its neighbour"),
         ({"low/a.py": "def f():\n    import torch\n"}, "inside a function"),
         ({"low/a.py": "f = lambda: __import__\nasync def g():\n    import os\n"}, "inside a func"),
+        ({"low/a.py": "def f():\n    importlib.import_module('torch')\n"}, "by name"),
+        ({"low/a.py": "t = __import__('torch')\n"}, "by name"),
         ({"attic/a.py": ""}, "attic is on no floor"),
         ({"low/a.py": "import house.low.b\n", "low/b.py": "from house.low import a\n"}, "circle"),
         (

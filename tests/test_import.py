@@ -1,4 +1,4 @@
-"""`import secateur` is cheap, and brings in nothing that a script does not need."""
+"""secateur is cheap to import, whole, and brings in nothing that a script does not need."""
 
 from __future__ import annotations
 

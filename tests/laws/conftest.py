@@ -24,7 +24,7 @@ def _needs(net: Net) -> str:
 
 
 # The laws that need one or two removals; the others see the families in slow runs only.
-_LIGHT = {"test_exact", "test_reach", "test_counts"}
+_LIGHT = {"test_exact", "test_reach", "test_counts", "test_declared"}
 
 
 def _cases(*, light: bool) -> Iterator[ParameterSet]:

@@ -134,11 +134,10 @@ class Chain(nn.Module):
         kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[_rank(layer) - 1]
         self.writer, self.layer = kind(2, layer.in_channels, 1), layer
         self.reader = kind(layer.out_channels, 3, 1)
+        self.curve = torch.sigmoid if layer.groups == 1 else torch.tanh
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.writer(x)
-        x = x.sigmoid() if self.layer.groups == 1 else x.tanh()
-        return self.reader(self.layer(x).cos())
+        return self.reader(self.layer(self.curve(self.writer(x))).cos())
 
 
 def _chain(layer: nn.Module) -> tuple[Chain, Tensor]:
