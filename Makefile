@@ -47,7 +47,9 @@ format: $(STAMP)
 	$(BIN)/ruff format
 
 demo: $(STAMP)
-	$(BIN)/secateur prune demo:vgg-slim --data demo:fashion-mini --method magnitude --to macs=0.5 -o runs/demo
+	@rm -rf runs/demo # a run that is there already would only be read
+	$(BIN)/secateur prune demo:resnet20 --data demo:fashion-mini --method taylor --to macs=0.5 --finetune 2 -o runs/demo
+	$(BIN)/secateur verify runs/demo
 
 bench: $(STAMP)
 	@for bench in $(BENCHES); do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done

@@ -64,7 +64,10 @@ def test_from_a_network_to_a_folder_that_holds(tmp_path: Path) -> None:
 
 
 def test_json_is_one_document(tmp_path: Path) -> None:
-    done = secateur(*PRUNE, "-o", "run", "--json", cwd=tmp_path)
+    own = "from tests.pipeline.small import net\ndef make(): print('talk'); return net()\n"
+    (tmp_path / "net.py").write_text(own)
+    done = secateur("prune", "net.py:make", *PRUNE[2:], "-o", "run", "--json", cwd=tmp_path)
+    assert "talk" in done.stderr
     found = document(done)
     assert done.returncode == 0
     assert found["measures"] == json.loads((tmp_path / "run/measures.json").read_text())

@@ -197,6 +197,7 @@ def test_a_budget_out_of_reach_is_told_before_scoring() -> None:
         (UnknownNameError, "nothing is called 'nix'", {"keep": ["nix"]}),
         (UnknownNameError, "granularity", {"granularity": "filters"}),
         (UnknownNameError, "allocator", {"allocator": "greedy"}),
+        (OptionError, "no option 'keeps'", {"keeps": ["stem"]}),
         (OptionError, "block:2:4", {"granularity": "block:2"}),
         (OptionError, "list", {"keep": "stem"}),
         (OptionError, "saliency", {"method": sec.Taylor}),

@@ -208,6 +208,7 @@ FULL = (
             *("shufflenet_v2_x1_0", "regnet_x_400mf", "regnet_y_400mf", "mnasnet1_0"),
         )
     ),
+    _net("torchvision:resnet50@224", _torchvision("resnet50"), 224),
     _net("torchvision:googlenet", _torchvision("googlenet", init_weights=False)),
     _net("torchvision:inception_v3", _torchvision("inception_v3", init_weights=False), 96),
     _net("torchvision:vit_b_16", _torchvision("vit_b_16", image_size=64)),

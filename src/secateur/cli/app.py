@@ -7,6 +7,7 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -59,7 +60,9 @@ def _command(name: str, kind: type) -> Callable[..., None]:
 
     def command(**given: Any) -> None:
         with Ending():
-            code: int = _load(name)(kind(**given))
+            # what the user's own code prints must not get between the lines of a document
+            with redirect_stdout(sys.stderr) if given["json"] else nullcontext():
+                code: int = _load(name)(kind(**given))
             sys.stdout.flush()
         raise typer.Exit(code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,8 +20,9 @@ from secateur.pipeline.table import budget_line, table
 
 
 def show_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+    """One JSON document on the process's own stdout, wherever `print` goes meanwhile."""
+    text = json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo(text, file=sys.__stdout__)
 
 
 def show_measures(measures: Mapping[str, Any]) -> None:

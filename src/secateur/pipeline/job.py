@@ -12,6 +12,7 @@ from torch import nn
 from secateur.allocate import Allocator
 from secateur.errors import OptionError
 from secateur.granularity import Granularity
+from secateur.lookup import check_options
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.methods import Method, find_method
@@ -59,6 +60,7 @@ def job(method: str | Saliency | Method, to: To, **choices: Unpack[Choices]) -> 
     Raises:
         UnknownNameError, OptionError, BudgetError: one of them makes no sense.
     """
+    check_options(choices, Choices.__annotations__, where="prune")
     seed = choices.get("seed", 0)
     chosen = find_method(method, seed)
     if chosen.allocator is not None and "allocator" in choices:

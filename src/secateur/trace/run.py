@@ -178,11 +178,11 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
         _note_channels(tape, output_attribute(module, path), out)
         outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
         for i, tensor in enumerate(outputs):
-            fields = tape.labels(tensor).fields
+            fields = tape.stale(tensor)  # looked up when all is known
             for dim in {d for f in fields for d in f.dims}:
                 along = [f for f in fields if dim in f.dims]
                 if len(along) == 1 and along[0].dims == (dim,):
-                    ids = along[0].ids.reshape(-1).numpy().copy()
+                    ids = along[0].ids.reshape(-1).numpy()
                     tape.seen.append(Seen(path, runs, i, dim, ids))
         runs += 1
 

@@ -85,9 +85,12 @@ class Tape:
             known.version = self.classes.version
         return known
 
-    def name_of(self, tensor: Tensor) -> str | None:
-        """The parameter or buffer name of a tensor, if it is one."""
-        return self._names.get(id(tensor))
+    def stale(self, tensor: Tensor) -> list[Field]:
+        """A tensor's fields as they were last looked up."""
+        if id(tensor) in self._names:
+            return self.labels(tensor).fields
+        known: Labels | None = getattr(tensor, _LABELS, None)
+        return [] if known is None else known.fields
 
     def fresh(self, field: Field) -> Field | None:
         """A field with up-to-date ids; None where nothing of it can be pruned any more."""

@@ -33,7 +33,7 @@ def embedding_bag(tape: Tape, call: Call) -> None:
     tape.put(call.outputs[0], fields_of(tape, weight))
 
 
-@rule("index", "_unsafe_index", "index_select", "take_along_dim", "gather")
+@rule("index", "_unsafe_index", "index_select")
 def index(tape: Tape, call: Call) -> None:
     """Indexed dims stay; the others keep their labels."""
     source, out = call["self"], call.out
@@ -51,13 +51,37 @@ def index(tape: Tape, call: Call) -> None:
     tape.pin(fields_of(tape, source), indexed, tape.reason(call.name, "picks by number along"))
     fields = []
     for f in tape.apart_from(fields_of(tape, source), indexed):
-        if call.name in ("index_select", "gather"):
+        if call.name == "index_select":
             fields.append(f)
             continue
         wide = f.ids.expand(
             [s if d in indexed else f.ids.shape[d] for d, s in enumerate(source.shape)]
         )
         fields.append(f.over(call.func(wide, call["indices"])))
+    tape.put(out, fields, constant=tape.labels(source).constant)
+
+
+@rule("gather")
+def gather(tape: Tape, call: Call) -> None:
+    """One dim is picked from by numbers; along the others the index meets what it picks from."""
+    source, picker, out = call["self"], call["index"], call.out
+    dim = normal(call["dim"], source.dim())
+    tape.pin(fields_of(tape, source), [dim], tape.reason("gather", "picks by number along"))
+    tape.pin(fields_of(tape, picker), [dim], tape.reason("gather", "is an index"))
+    shorter = [d for d in range(source.dim()) if d != dim and picker.shape[d] < source.shape[d]]
+    reason = tape.reason("gather", "is picked from by an index that cannot shrink along")
+    tape.pin(fields_of(tape, source), shorter, reason)
+    fields = []
+    for f in tape.apart_from(fields_of(tape, source), [dim]):
+        for d in set(shorter) & set(f.dims):
+            f = f.over(f.ids.narrow(d, 0, picker.shape[d]))
+        fields.append(f)
+    picks = tape.apart_from(fields_of(tape, picker), [dim])
+    # What torch itself has broadcast follows.
+    own = [1 if step == 0 else size for size, step in zip(picker.shape, picker.stride(), strict=True)]
+    hollow = torch.empty(1).expand(own)
+    met = meet(tape, out.shape, [(out, fields), (hollow, picks)], reason)
+    fields = [replace(f, zero=zeros[0]) for f, zeros in combine(tape, met)]
     tape.put(out, fields, constant=tape.labels(source).constant)
 
 

@@ -16,13 +16,17 @@ _ADDITIVE = {"sum", "nansum", "linalg_vector_norm", "norm", "count_nonzero", "an
 _ZERO_OF_ZEROS = _ADDITIVE | {
     "mean", "amax", "amin", "max", "min", "prod", "var", "std", "var_mean", "std_mean", "median", "aminmax",
 }  # fmt: skip
+# Of operators that depend on an order, those whose first output is zero where the input is.
+_ORDERED_ZEROS = {"cumsum", "sort", "topk", "triu", "tril", "_fft_r2c", "_fft_c2c", "_fft_c2r"}
 
 
 def _reduced(tape: Tape, call: Call, source: Tensor, dims: list[int], keepdim: bool) -> list[Field]:
     """Project on the dims that are left; declare statistics over labelled ones."""
     fields = fields_of(tape, source)
+    order = call.get("ord", call.get("p"))  # a norm of negative order is about the smallest
+    additive = call.name in _ADDITIVE and (order is None or order >= 0)
     for f in fields:
-        if set(f.dims) & set(dims) and not (call.name in _ADDITIVE and f.zero):
+        if set(f.dims) & set(dims) and not (additive and f.zero):
             tape.declare([f], dims, tape.reason(call.name, "is taken over channels"))
     result = []
     for f in fields:
@@ -60,8 +64,8 @@ def extreme(tape: Tape, call: Call) -> None:
             fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along")
         )
     fields = _reduced(tape, call, source, dims, bool(call.get("keepdim", False)))
-    for out in call.outputs:
-        tape.put(out, fields)
+    for i, out in enumerate(call.outputs):  # the positions of zeros need not be zero
+        tape.put(out, fields if i == 0 else [replace(f, zero=False) for f in fields])
 
 
 @rule("argmax", "argmin")
@@ -89,17 +93,8 @@ def ordered(tape: Tape, call: Call) -> None:
         dims = dims_of(-1 if given is None else given, rank)
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "depends on the order along"))
     kept = tape.apart_from(fields_of(tape, source), dims)
-    for out in call.outputs:
-        stay = call.name in (
-            "cumsum",
-            "sort",
-            "topk",
-            "triu",
-            "tril",
-            "_fft_r2c",
-            "_fft_c2c",
-            "_fft_c2r",
-        )
+    for i, out in enumerate(call.outputs):
+        stay = i == 0 and call.name in _ORDERED_ZEROS
         tape.put(out, [replace(f, zero=f.zero and stay) for f in kept if out.dim() == rank])
 
 

@@ -40,34 +40,35 @@ def grid_sampler(tape: Tape, call: Call) -> None:
 
 @rule("im2col")
 def im2col(tape: Tape, call: Call) -> None:
-    """(B, C, H, W) to (B, C * kernel, L): each channel becomes a block of kernel size."""
+    """(..., C, H, W) to (..., C * kernel, L): each channel becomes a block of kernel size."""
     source, out = call["self"], call.out
-    tape.pin(fields_of(tape, source), [2, 3], tape.reason(call.name, "slides along"))
-    channels = source.shape[1]
-    block = out.shape[1] // channels
+    channel = source.dim() - 3
+    space = [channel + 1, channel + 2]
+    tape.pin(fields_of(tape, source), space, tape.reason(call.name, "slides along"))
+    block = out.shape[channel] // source.shape[channel]
     fields = []
-    for f in fields_of(tape, source):
-        kept = [d for d in f.dims if d < 2]
-        if kept:
-            ids = tape.onto(f, kept).ids[:, :, 0, 0]
-            ids = ids[:, :, None].expand(-1, -1, block).reshape(ids.shape[0], -1, 1)
-            fields.append(f.over(ids))
+    for f in tape.apart_from(fields_of(tape, source), space):
+        ids = f.ids[..., 0]
+        fields.append(f.over(ids.repeat_interleave(block, channel) if channel in f.dims else ids))
     tape.put(out, fields)
 
 
 @rule("col2im")
 def col2im(tape: Tape, call: Call) -> None:
-    """(B, C * kernel, L) to (B, C, H, W): a channel is dead when its whole block is."""
+    """(..., C * kernel, L) to (..., C, H, W): a channel is dead when its whole block is."""
     source, out = call["self"], call.out
+    channel = source.dim() - 2
     reason = tape.reason(call.name, "slides along")
-    tape.pin(fields_of(tape, source), [2], reason)
+    tape.pin(fields_of(tape, source), [channel + 1], reason)
     fields = []
-    for f in fields_of(tape, source):
-        if f.dims == (1,):
-            apart = f.over(f.ids.reshape(1, out.shape[1], -1))
+    for f in tape.apart_from(fields_of(tape, source), [channel + 1]):
+        if channel not in f.dims:
+            fields.append(f.over(f.ids.unsqueeze(-1)))
+        elif f.dims == (channel,):
+            apart = f.over(f.ids.unflatten(channel, (out.shape[channel], -1)))
             tape.rectangle(apart.ids)
-            tape.pin([apart], [2], reason)
-            fields.append(f.over(tape.onto(apart, [1]).ids.unsqueeze(-1)))
-        elif 1 in f.dims:
+            tape.pin([apart], [channel + 1], reason)
+            fields.append(f.over(tape.onto(apart, [channel]).ids))
+        else:
             tape.pin([f], None, reason)
     tape.put(out, fields)
