@@ -48,7 +48,7 @@ format: $(STAMP)
 
 demo: $(STAMP)
 	@rm -rf runs/demo # a run that is there already would only be read
-	$(BIN)/secateur prune demo:resnet20 --data demo:fashion-mini --method taylor --to macs=0.5 --finetune 2 -o runs/demo
+	$(BIN)/secateur prune demo:resnet20 --data demo:fashion-mini --method taylor --to macs=0.5 --finetune 1 -o runs/demo
 	$(BIN)/secateur verify runs/demo
 
 bench: $(STAMP)

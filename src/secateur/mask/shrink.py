@@ -97,7 +97,7 @@ def _set_attributes(model: nn.Module, values: Mapping[Attribute, int]) -> None:
         if attribute.index is None:
             object.__setattr__(module, attribute.name, value)
             continue
-        items: list[Any] = list(getattr(module, attribute.name))
+        before: Any = getattr(module, attribute.name)  # a tuple, a list or a torch.Size
+        items = list(before)
         items[attribute.index] = value
-        kind = type(getattr(module, attribute.name))
-        object.__setattr__(module, attribute.name, items if kind is list else tuple(items))
+        object.__setattr__(module, attribute.name, type(before)(items))

@@ -12,7 +12,7 @@ from secateur.trace.place import inside_torch
 from secateur.trace.tape import Tape
 from secateur.types.equation import Attribute, Constant, Expression, Operation
 
-_OPERATORS: dict[str, Callable[[int, int], int]] = {
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -24,8 +24,9 @@ _OPERATORS: dict[str, Callable[[int, int], int]] = {
 class Tagged(int):
     """An int with the expression that it is the value of.
 
-    + - * // % give tagged ints again. Anything that makes a number out of it (division, powers, float,
-    math functions) is noted on the tape, since that number changes when the size does.
+    + - * // % with ints give tagged ints again. What makes a number out of it (division, powers, floats,
+    bits, NumPy) is noted on the tape, since that number changes when the size does. Where Python asks
+    the other side first, as in `0.5 * size`, nothing is heard.
     """
 
     expression: Expression
@@ -39,6 +40,8 @@ class Tagged(int):
         return tagged
 
     def _with(self, operator: str, other: Any, *, swapped: bool = False) -> Any:
+        if isinstance(other, float) and not swapped:
+            return _OPERATORS[operator](self._number(), other)
         if not isinstance(other, int) or isinstance(other, bool):
             return NotImplemented
         a, b = (int(other), int(self)) if swapped else (int(self), int(other))
@@ -94,13 +97,44 @@ class Tagged(int):
         return other / self._number()
 
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
-        return self._number() ** other
+        return pow(self._number(), other, modulo)
 
     def __rpow__(self, other: Any, modulo: Any = None) -> Any:
-        return other ** self._number()
+        return pow(other, self._number(), modulo)
 
     def __float__(self) -> float:
         return float(self._number())
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> int:
+        return abs(self._number())
+
+    def __lshift__(self, other: Any) -> Any:
+        return self._number() << other
+
+    def __rshift__(self, other: Any) -> Any:
+        return self._number() >> other
+
+    def __and__(self, other: Any) -> Any:
+        return self._number() & other
+
+    def __or__(self, other: Any) -> Any:
+        return self._number() | other
+
+    def __xor__(self, other: Any) -> Any:
+        return self._number() ^ other
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **words: Any) -> Any:
+        plain = [value._number() if isinstance(value, Tagged) else value for value in inputs]
+        return getattr(ufunc, method)(*plain, **words)
+
+    def __bool__(self) -> bool:
+        # A size is never 0, but what is computed from sizes may become so.
+        if isinstance(self.expression, Operation) and not inside_torch():
+            self.tape.note_compared(self.expression, int(self))
+        return int(self) != 0
 
     def __eq__(self, other: object) -> bool:
         equal = int(self) == _plain(other)
@@ -128,7 +162,7 @@ class Tagged(int):
 
     def _compared(self, other: object, *, both_equal: bool = False) -> None:
         """The code took a way that depends on this size: two equal sizes stay equal, others stay."""
-        if not isinstance(other, int) or inside_torch():
+        if not isinstance(other, int | float) or inside_torch():
             return
         if both_equal and isinstance(other, Tagged) and other.tape is self.tape:
             self.tape.note_equal(self.expression, other.expression)
@@ -181,12 +215,10 @@ def tag_attributes(model: nn.Module, tape: Tape) -> None:
 def _tag(value: Any, path: str, name: str, tape: Tape) -> Any:
     if type(value) is int:
         return Tagged(value, Attribute(path, name, None, value), tape)
-    if type(value) in (tuple, list) and any(type(v) is int for v in value):
+    if type(value) in (tuple, list, torch.Size) and any(type(v) is int for v in value):
         items = [
             Tagged(v, Attribute(path, name, i, v), tape) if type(v) is int else v
             for i, v in enumerate(value)
         ]
         return type(value)(items)
-    if type(value) is torch.Size:
-        return tuple(Tagged(v, Attribute(path, name, i, v), tape) for i, v in enumerate(value))
     return value

@@ -77,10 +77,7 @@ def gather(tape: Tape, call: Call) -> None:
             f = f.over(f.ids.narrow(d, 0, picker.shape[d]))
         fields.append(f)
     picks = tape.apart_from(fields_of(tape, picker), [dim])
-    # What torch itself has broadcast follows.
-    own = [1 if step == 0 else size for size, step in zip(picker.shape, picker.stride(), strict=True)]
-    hollow = torch.empty(1).expand(own)
-    met = meet(tape, out.shape, [(out, fields), (hollow, picks)], reason)
+    met = meet(tape, out.shape, [(out, fields), (picker, picks)], reason)
     fields = [replace(f, zero=zeros[0]) for f, zeros in combine(tape, met)]
     tape.put(out, fields, constant=tape.labels(source).constant)
 
