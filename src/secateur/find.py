@@ -7,17 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from secateur.errors import SecateurError
 from secateur.granularity.granularity import Channels, Granularity
 from secateur.granularity.refuse import refuse_not_finite, refuse_wrapped
 from secateur.mask.masked import masked_copy
 from secateur.mask.shrink import shrink
-from secateur.types.call import call
 from secateur.types.group import Fixed, Group, Groups
 from secateur.types.kept import written
+from secateur.types.outputs import run_in_double
 from secateur.types.plan import Plan
 
 _TOLERANCE = 1e-3  # of the largest output, in the network's own dtype: coarse faults, not rounding
@@ -81,13 +80,13 @@ def _fault(
         masks[group.name][torch.randperm(group.size, generator=draw)[: group.size // 2]] = False
     plan = Plan(found, masks)
     try:
-        cut_out = _outputs(shrink(model, plan).eval(), example)
+        cut_out = run_in_double(shrink(model, plan).eval(), example)
     except (SecateurError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError,
             AssertionError) as error:  # fmt: skip
         return f"{type(error).__name__}: {error}".splitlines()[0]
     if not compare:
         return None
-    hidden = _outputs(masked_copy(model, plan).eval(), example)
+    hidden = run_in_double(masked_copy(model, plan).eval(), example)
     if [t.shape for t in hidden] != [t.shape for t in cut_out]:
         return "the outputs change their shape"
     for a, b in zip(hidden, cut_out, strict=True):
@@ -95,15 +94,6 @@ def _fault(
         if a.numel() and not float((a - b).abs().max()) <= _TOLERANCE * scale:
             return "cut and masked, the network computes different things"
     return None
-
-
-def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        leaves = tree_leaves(call(model, example))
-    plain = [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in leaves]
-    return [t.to(torch.complex128 if t.is_complex() else torch.float64)
-            for t in tree_leaves(plain) if isinstance(t, Tensor)]  # fmt: skip
 
 
 def _without(found: Groups, refused: dict[str, str]) -> Groups:

@@ -22,7 +22,7 @@ def _masks(groups: sec.Groups, cut: set[str], seed: int) -> dict[str, torch.Tens
     return masks
 
 
-def _check(seed: int, length: int) -> None:
+def check_law(seed: int, length: int) -> None:
     case = drawn(seed, length)
     # Not sec.groups: the tracer must be right by itself, without the trial that would catch it.
     groups = sec.Channels().find(case.model, case.example)
@@ -40,7 +40,7 @@ def _check(seed: int, length: int) -> None:
 
 @pytest.mark.parametrize(("seed", "length"), [*SHORT, *LONG])
 def test_no_drawn_network_is_silently_wrong(seed: int, length: int) -> None:
-    _check(seed, length)
+    check_law(seed, length)
 
 
 def test_drawn_networks_are_not_all_refused() -> None:

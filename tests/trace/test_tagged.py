@@ -95,7 +95,9 @@ def test_numbers_are_those_of_ints_and_are_noted(name: str, a: int, b: int) -> N
     expected, found = outcome(function, a, b), outcome(function, tagged(a, tape), b)
 
     assert type(found) is not Tagged
-    assert found == expected or (expected is not ZeroDivisionError and math.isclose(found, expected))
+    assert found == expected or (
+        expected is not ZeroDivisionError and math.isclose(found, expected)
+    )
     # Only what is computed from a 0 may have gone another way.
     assert tape.numbers or a == 0 or tape.sizes
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from secateur.errors import ModelError, PlanError
 from secateur.mask.check import check_fits, named_tensors
 from secateur.mask.masked import masked
-from secateur.types.call import call, tensors, to
+from secateur.types.call import tensors, to
 from secateur.types.group import Declared
 from secateur.types.kept import kept
+from secateur.types.outputs import run_in_double
 from secateur.types.plan import Plan
 
 TOLERANCE = 1e-9  # relative to the largest output, in float64
@@ -132,23 +132,10 @@ def _outputs(
     if dtype is not None:
         twin, twin_small = twin.to(dtype), twin_small.to(dtype)
     given = to(example, dtype=dtype)
-    found = []
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        found += [_floats(twin, given), _floats(twin_small, given)]
-        with masked(twin, plan):
-            found.append(_floats(twin, given))
+    found = [run_in_double(twin, given), run_in_double(twin_small, given)]
+    with masked(twin, plan):
+        found.append(run_in_double(twin, given))
     return found
-
-
-def _floats(model: nn.Module, example: Any) -> list[Tensor]:
-    torch.manual_seed(0)
-    out = call(model, example)
-    leaves = [
-        vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v
-        for v in tree_leaves(out)
-    ]
-    return [t.to(torch.complex128 if t.is_complex() else torch.float64)
-            for t in tree_leaves(leaves) if isinstance(t, Tensor)]  # fmt: skip
 
 
 def _distance(a: list[Tensor], b: list[Tensor]) -> float:

@@ -60,9 +60,7 @@ def _pairs(left: Sequence[Field], right: Sequence[Field]) -> list[tuple[Field, F
     return [
         (f, g)
         for f, g in pairs
-        if f.dims != g.dims
-        or not {id(f), id(g)} <= matched
-        or key[id(f)] == key[id(g)]
+        if f.dims != g.dims or not {id(f), id(g)} <= matched or key[id(f)] == key[id(g)]
     ]
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from secateur.errors import ModelError
 from secateur.trace.modules import input_attribute, output_attribute
@@ -22,6 +21,7 @@ from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
 from secateur.types.call import call
 from secateur.types.equation import Attribute
+from secateur.types.outputs import output_tensors
 
 
 class LabelMode(TorchDispatchMode):
@@ -137,19 +137,13 @@ def trace(model: nn.Module, example: Any) -> Tape:
         for before, after in handles:
             before.remove()
             after.remove()
-    results = [t for t in tree_leaves(_plain(out)) if isinstance(t, Tensor)]
+    results = output_tensors(out)
     if not results:
         raise ModelError("the model returns no tensor", hint="secateur must see what it computes")
     reason = tape.reason("output", "is an output of the model")
     for tensor in results:
         tape.pin(tape.labels(tensor).fields, None, reason)
     return tape
-
-
-def _plain(out: Any) -> Any:
-    """Outputs that are objects of their own are looked into by their attributes."""
-    leaves = tree_leaves(out)
-    return [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in leaves]
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -176,8 +170,7 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
         nonlocal runs
         tape.modules.pop()
         _note_channels(tape, output_attribute(module, path), out)
-        outputs = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        for i, tensor in enumerate(outputs):
+        for i, tensor in enumerate(output_tensors(out)):
             fields = tape.stale(tensor)  # looked up when all is known
             for dim in {d for f in fields for d in f.dims}:
                 along = [f for f in fields if dim in f.dims]
@@ -194,7 +187,7 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
 
 def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:
     """The attribute equals the size of dim 1 of the first tensor."""
-    found = [t for t in tree_leaves(value) if isinstance(t, Tensor)]
+    found = output_tensors(value)
     if attribute is None or not found or found[0].dim() < 2 or found[0].shape[1] != attribute.value:
         return
     count = tape.count(found[0], 1)

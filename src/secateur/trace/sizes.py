@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from secateur.trace.field import Field
+from secateur.trace.register import registrar
 from secateur.trace.rules.table import normal, tensors
 from secateur.trace.tagged import Tagged, expression_of, note_number
 from secateur.trace.tape import Tape
@@ -60,19 +61,7 @@ class Spoken:
 
 Listener = Callable[[Spoken], None]
 LISTENERS: dict[str, Listener] = {}
-
-
-def listen(*names: str) -> Callable[[Listener], Listener]:
-    """Register a listener under the names of the functions it understands."""
-
-    def register(function: Listener) -> Listener:
-        for name in names:
-            if name in LISTENERS:
-                raise ValueError(f"two listeners for {name}")
-            LISTENERS[name] = function
-        return function
-
-    return register
+listen = registrar(LISTENERS, "listener")
 
 
 class SizeMode(TorchFunctionMode):
@@ -226,11 +215,14 @@ def chunk(said: Spoken) -> None:
 
 @listen("narrow")
 def narrow(said: Spoken) -> None:
-    """`x.narrow(dim, start, length)`."""
+    """`x.narrow(dim, start, length)`: unlike a slice, it fails where less is left than it asks for."""
     source = said.args[0]
     dim = normal(int(said.arg(1, "dim")), source.dim())
     start, length = said.arg(2, "start"), said.arg(3, "length")
-    _range(said, source, dim, start, start + length)
+    _range(said, source, dim, start)
+    if isinstance(start, int) and int(start) >= 0:
+        part = _part(said, source, dim, 0, int(start) + int(length))
+        said.is_size(start + length, part, dim, int(start) + int(length))
 
 
 @listen("__getitem__")
@@ -264,12 +256,14 @@ def _range(said: Spoken, source: Tensor, dim: int, *bounds: Any) -> None:
         if not isinstance(bound, int) or abs(int(bound)) >= size or int(bound) == 0:
             continue
         start, length = (0, int(bound)) if int(bound) > 0 else (size + int(bound), -int(bound))
-        part = [
-            f.over(f.ids.narrow(dim, start, length))
-            for f in said.tape.labels(source).fields
-            if dim in f.dims
-        ]
+        part = _part(said, source, dim, start, length)
         said.is_size(bound if int(bound) > 0 else -bound, part, dim, length)
+
+
+def _part(said: Spoken, source: Tensor, dim: int, start: int, length: int) -> list[Field]:
+    """The fields along a dim, for a range of it."""
+    along = [f for f in said.tape.labels(source).fields if dim in f.dims]
+    return [f.over(f.ids.narrow(dim, start, length)) for f in along]
 
 
 @listen(

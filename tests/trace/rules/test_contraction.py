@@ -32,7 +32,9 @@ def assert_labelled(ran: Ran, operands: list[str], out: str) -> None:
     whole = [label for found in classes.values() for label in found]
     assert len(set(whole)) == len(whole)
     expected = [
-        frozenset(classes[letter][i] for letter, i in zip(out, at, strict=True) if letter in classes)
+        frozenset(
+            classes[letter][i] for letter, i in zip(out, at, strict=True) if letter in classes
+        )
         for at in itertools.product(*map(range, ran.out.shape))
     ]
     assert labels(ran, ran.out) == expected
@@ -114,9 +116,7 @@ def convolutions(draw: st.DrawFn) -> nn.Module:
     kernel = draw(st.integers(1, 2))
     if not transposed:
         words["dilation"] = draw(st.integers(1, 2))
-    return kinds[rank - 1](
-        inner, outer, kernel, groups=groups, bias=draw(st.booleans()), **words
-    )
+    return kinds[rank - 1](inner, outer, kernel, groups=groups, bias=draw(st.booleans()), **words)
 
 
 def _rank(layer: nn.Module) -> int:

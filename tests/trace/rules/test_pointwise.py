@@ -173,7 +173,9 @@ def test_a_zero_of_two_that_is_promised_is_one(name: str, first_is_zero: bool) -
         assert not found.any()
 
 
-SAFE = sorted(set(ONE) - {"log", "logit", "rsqrt", "reciprocal", "sqrt", "log1p", "inverse", "rdiv"})
+SAFE = sorted(
+    set(ONE) - {"log", "logit", "rsqrt", "reciprocal", "sqrt", "log1p", "inverse", "rdiv"}
+)
 
 
 def test_two_numbers_are_not_taken_to_be_equal() -> None:
@@ -187,7 +189,9 @@ def test_two_numbers_are_not_taken_to_be_equal() -> None:
 @given(st.sampled_from(SAFE), st.sampled_from(SAFE), st.booleans())
 def test_a_network_loses_units_exactly(first: str, second: str, shifted: bool) -> None:
     one, other = ONE[first], ONE[second]
-    model = between(lambda n, x: one(x).double() + other(x).double() * 0.5, 5, (2,), shifted=shifted)
+    model = between(
+        lambda n, x: one(x).double() + other(x).double() * 0.5, 5, (2,), shifted=shifted
+    )
 
     assert free(assert_exact(model, example(model, 2)), "writer.weight:0") == 5
 

@@ -113,7 +113,9 @@ def test_what_is_exact_and_what_is_not() -> None:
     found = {}
     for name in ("sum", "norm", "mean", "amax", "var"):
         for shifted in (False, True):
-            model = between(lambda n, x, f=FOLDS[name]: f(x, [1], keepdim=False), 5, (4,), shifted=shifted)
+            model = between(
+                lambda n, x, f=FOLDS[name]: f(x, [1], keepdim=False), 5, (4,), shifted=shifted
+            )
             groups = assert_exact(model, example(model, 4), declared=True)
             found[name, shifted] = [place.operator for place in groups.groups[0].declared]
 

@@ -392,9 +392,7 @@ def test_rolling_all_at_once_holds_every_dim() -> None:
 
 @FEW
 @given(st.integers(2, 4), st.integers(3, 6), st.integers(1, 2), st.integers(1, 3))
-def test_windows_hold_the_dim_they_slide_along(
-    rows: int, size: int, step: int, width: int
-) -> None:
+def test_windows_hold_the_dim_they_slide_along(rows: int, size: int, step: int, width: int) -> None:
     ran = alone(lambda x: x.unfold(1, width, step), (rows, size))
     count = (size - width) // step + 1
     starts = np.arange(count)[:, None] * step + np.arange(width)

@@ -60,7 +60,10 @@ def test_labels_of_the_leading_dims_stay(name: str, channels: int) -> None:
     assert len(set(ran.classes(0, 1))) == channels
     assert not any(ran.pinned(0, 0) + ran.pinned(0, 1))
     assert labels(ran, ran.out) == [
-        frozenset([b, c]) for b in ran.classes(0, 0) for c in ran.classes(0, 1) for _ in range(space)
+        frozenset([b, c])
+        for b in ran.classes(0, 0)
+        for c in ran.classes(0, 1)
+        for _ in range(space)
     ]
 
 
@@ -120,7 +123,9 @@ def test_a_channel_becomes_a_block_of_its_window(channels: int, kernel: int, str
 
     back = alone(lambda x: F.fold(x, 4, kernel, stride=stride), tuple(ran.out.shape))
     if kernel > 1:  # each channel is "all of my block"
-        blocks = [back.classes(0, 1)[i : i + kernel**2] for i in range(0, channels * kernel**2, kernel**2)]
+        blocks = [
+            back.classes(0, 1)[i : i + kernel**2] for i in range(0, channels * kernel**2, kernel**2)
+        ]
         nodes = back.tape.classes.all_of(np.array(blocks)).tolist()
 
         assert labels(back, back.out) == [

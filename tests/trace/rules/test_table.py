@@ -53,7 +53,9 @@ class _Inside(nn.Module):
 
 
 SOURCE = Path(__file__).read_text().splitlines()
-LINE = 1 + next(i for i, line in enumerate(SOURCE) if line.endswith("# the line that must be named"))
+LINE = 1 + next(
+    i for i, line in enumerate(SOURCE) if line.endswith("# the line that must be named")
+)
 
 
 def test_an_unknown_operator_holds_what_it_touches(strange: OpOverload) -> None:

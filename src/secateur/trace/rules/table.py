@@ -15,6 +15,7 @@ from torch import Tensor
 
 from secateur.trace.field import Field
 from secateur.trace.records import Reason
+from secateur.trace.register import registrar
 from secateur.trace.tape import Tape
 
 
@@ -47,19 +48,7 @@ class Call:
 
 Rule = Callable[[Tape, Call], None]
 RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule under the names of its operators."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            if name in RULES:
-                raise ValueError(f"two rules for {name}")
-            RULES[name] = function
-        return function
-
-    return register
+rule = registrar(RULES, "rule")
 
 
 def tensors(values: Sequence[Any]) -> list[Tensor]:
