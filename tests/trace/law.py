@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from secateur.granularity import Channels
 from secateur.mask import masked, shrink
 from secateur.types import Groups, Plan
-from tests.zoo.outputs import difference, floats, run
+from secateur.types.call import call
+from tests.zoo.outputs import difference, floats
 from tests.zoo.randomise import randomise
 
 TOLERANCE = 1e-9  # float64, relative to the largest output
@@ -98,8 +99,8 @@ def assert_exact(model: nn.Module, given: Any, *, declared: bool = False) -> Gro
     for plan in plans(groups):
         lost = [group for group in groups if not bool(plan.masks[group.name].all())]
         with masked(model, plan):
-            hidden = floats(run(model, given))
-        cut = floats(run(shrink(model, plan), given))
+            hidden = _outputs(model, given)
+        cut = _outputs(shrink(model, plan), given)
         if declared and any(group.declared for group in lost):
             assert all(tensor.isfinite().all() for tensor in cut)
             continue
@@ -107,6 +108,11 @@ def assert_exact(model: nn.Module, given: Any, *, declared: bool = False) -> Gro
         error = difference(hidden, cut, hidden)
         assert error <= TOLERANCE, f"{error:.3g} after {plan}\n{groups}"
     return groups
+
+
+def _outputs(model: nn.Module, given: Any) -> list[Tensor]:
+    with torch.no_grad():
+        return floats(call(model, given))
 
 
 def free(groups: Groups, member: str) -> int:

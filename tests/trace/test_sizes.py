@@ -16,7 +16,7 @@ from secateur.trace.run import LabelMode, _plain_kernels
 from secateur.trace.sizes import LISTENERS, SizeMode, listen
 from secateur.trace.tagged import Tagged
 from secateur.trace.tape import Tape
-from secateur.types.equation import Attribute, Constant, Count, Expression, evaluate
+from secateur.types.equation import Attribute, Count, Expression, evaluate
 from tests.trace.law import assert_exact, between, example, free
 
 

@@ -121,7 +121,9 @@ def test_nothing_at_all() -> None:
 @given(st.data())
 def test_every_free_class_is_one_unit_of_one_group(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 4))
-    specs = [(f"w{i}", data.draw(st.integers(1, 4)), data.draw(st.booleans())) for i in range(count)]
+    specs = [
+        (f"w{i}", data.draw(st.integers(1, 4)), data.draw(st.booleans())) for i in range(count)
+    ]
     tape, ids = tape_of(*specs)
     everything = np.concatenate(ids)
     for _ in range(data.draw(st.integers(0, 5))):

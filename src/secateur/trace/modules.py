@@ -72,6 +72,8 @@ def input_attribute(module: nn.Module, path: str) -> Attribute | None:
         return Attribute(path, "in_channels", None, int(module.in_channels))
     if isinstance(module, nn.modules.batchnorm._NormBase) and not module.affine:
         return Attribute(path, "num_features", None, int(module.num_features))
+    if isinstance(module, nn.GroupNorm) and not module.affine:
+        return Attribute(path, "num_channels", None, int(module.num_channels))
     return None
 
 
