@@ -28,7 +28,8 @@ class Loop(nn.Module):
 def test_what_the_tracer_cannot_see_is_put_back_by_name() -> None:
     groups = sec.groups(Loop(), torch.randn(2, 4))
 
-    assert "up" not in groups and "mid" in groups
+    assert "up" not in groups
+    assert "mid" in groups
     (fixed,) = {(f.operator, f.where) for f in groups.fixed if f.name == "up.weight"}
     assert fixed == ("trial", "group up")
 
@@ -52,7 +53,7 @@ def test_literals_out_of_reach_are_fixed() -> None:
     assert any("8" in f.why for f in groups.fixed if f.name == "up.weight")
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of its jit
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, torch.jit.script])
 def test_wrapped_networks_are_refused_with_a_hint(wrap: Callable[[nn.Module], nn.Module]) -> None:
     wrapped = wrap(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)))
@@ -78,7 +79,8 @@ def test_an_example_of_the_wrong_shape_is_told_with_the_layer() -> None:
 
     with pytest.raises(sec.SecateurError) as caught:
         sec.groups(model, torch.randn(2, 5))
-    assert caught.value.where == "0" and caught.value.hint
+    assert caught.value.where == "0"
+    assert caught.value.hint
 
 
 def test_a_network_in_train_mode_stays_in_it() -> None:
@@ -86,5 +88,6 @@ def test_a_network_in_train_mode_stays_in_it() -> None:
     before = {name: t.clone() for name, t in model.state_dict().items()}
     groups = sec.groups(model.train(), torch.randn(2, 4))
 
-    assert groups["0"].size == 8 and all(m.training for m in model.modules())
+    assert groups["0"].size == 8
+    assert all(m.training for m in model.modules())
     assert all(torch.equal(before[n], t) for n, t in model.state_dict().items())

@@ -32,8 +32,11 @@ def test_exact() -> None:
     model, small, plan, x = _case(nn.Identity())
     certificate = sec.certify(model, small, plan, x)
 
-    assert certificate.exact and certificate.holds and not certificate.declared
-    assert certificate.dtype == "float64" and certificate.max_abs_diff <= 1e-12
+    assert certificate.exact
+    assert certificate.holds
+    assert not certificate.declared
+    assert certificate.dtype == "float64"
+    assert certificate.max_abs_diff <= 1e-12
     assert certificate.moved > 1e-3
     assert certificate.removed_units == 4
     assert certificate.removed_parameters == 4 * (4 + 1 + 3)
@@ -42,7 +45,8 @@ def test_exact() -> None:
 def test_declared() -> None:
     certificate = sec.certify(*_case(nn.LayerNorm(8)))
 
-    assert not certificate.exact and certificate.holds
+    assert not certificate.exact
+    assert certificate.holds
     assert {d.operator for d in certificate.declared} == {"native_layer_norm"}
     assert certificate.max_abs_diff > 1e-3
 
@@ -53,7 +57,8 @@ def test_a_tampered_network_does_not_hold() -> None:
         small.up.weight[0, 0] += 1e-3
     certificate = sec.certify(model, small, plan, x)
 
-    assert not certificate.exact and not certificate.holds
+    assert not certificate.exact
+    assert not certificate.holds
     assert "NOT EXACT" in str(certificate)
 
 
@@ -73,8 +78,11 @@ def test_hashes_tell_networks_plans_and_examples_apart() -> None:
         small.down.bias += 1
     third = sec.certify(model, small, plan, x)
 
-    assert first.example != second.example and first.model == second.model
-    assert first.model != third.model and first.small != third.small and first.plan == third.plan
+    assert first.example != second.example
+    assert first.model == second.model
+    assert first.model != third.model
+    assert first.small != third.small
+    assert first.plan == third.plan
 
 
 def test_json_is_plain() -> None:
@@ -89,6 +97,7 @@ def test_networks_are_left_alone() -> None:
     before = [t.clone() for t in (*model.state_dict().values(), *small.state_dict().values())]
     sec.certify(model, small, plan, x)
 
-    assert model.training and not small.training
+    assert model.training
+    assert not small.training
     after = [*model.state_dict().values(), *small.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

@@ -47,8 +47,10 @@ def _bytes(model: nn.Module) -> dict[str, bytes]:
 def test_writers_readers_and_buffers_are_zero_inside(model: nn.Module, plan: sec.Plan) -> None:
     gone = ~plan.masks["up"]
     with sec.masked(model, plan):
-        assert not model.up.weight[gone].any() and not model.up.bias[gone].any()
-        assert not model.down.weight[:, gone].any() and not model.gain[gone].any()
+        assert not model.up.weight[gone].any()
+        assert not model.up.bias[gone].any()
+        assert not model.down.weight[:, gone].any()
+        assert not model.gain[gone].any()
         assert model.again.weight is model.down.weight
         assert model.up.weight[~gone].all()
 
@@ -82,4 +84,5 @@ def test_a_plan_for_another_network_is_refused(plan: sec.Plan) -> None:
     other = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
     with pytest.raises(sec.SecateurError) as caught, sec.masked(other, plan):
         pass
-    assert caught.value.where and caught.value.hint
+    assert caught.value.where
+    assert caught.value.hint

@@ -77,7 +77,7 @@ def test_a_writer_of_a_concatenation_makes_one_group() -> None:
 
 
 def test_what_nothing_writes_is_placed_by_what_reads_it() -> None:
-    tape, (gain,) = tape_of(("gain", 3, False))
+    tape, (_gain,) = tape_of(("gain", 3, False))
     units = find_units(tape)
 
     assert (names(units), units.sizes) == (["gain"], [3])
@@ -93,7 +93,7 @@ def test_pinned_channels_are_no_units_and_do_not_count() -> None:
 
 
 def test_a_unit_alone_in_its_group_cannot_leave() -> None:
-    tape, (a, b) = tape_of(("a", 3, True), ("b", 2, True))
+    tape, (a, _b) = tape_of(("a", 3, True), ("b", 2, True))
     unite(tape, a[:2], a[1:])
     units = find_units(tape)
 

@@ -358,7 +358,10 @@ def test_padding_belongs_to_nothing(shape: tuple[int, ...], data: st.DataObject)
     pairs = [(0, 0)] * (rank - padded)
     pairs += [(amounts[2 * i], amounts[2 * i + 1]) for i in reversed(range(padded))]
     # A pixel of the border has no label along the padded dim, but keeps those of the others.
-    along = [np.pad(np.arange(n), pair, constant_values=NOWHERE) for n, pair in zip(shape, pairs)]
+    along = [
+        np.pad(np.arange(n), pair, constant_values=NOWHERE)
+        for n, pair in zip(shape, pairs, strict=False)
+    ]
     expected = []
     for at in itertools.product(*along):
         ids = [ran.leaf("w0", d, i) for d, i in enumerate(at) if i != NOWHERE and shape[d] > 1]
