@@ -41,7 +41,7 @@ class Tagged(int):
 
     def _with(self, operator: str, other: Any, *, swapped: bool = False) -> Any:
         if isinstance(other, float) and not swapped:
-            return _OPERATORS[operator](self._number(), other)
+            return _OPERATORS[operator](self.as_number(), other)
         if not isinstance(other, int) or isinstance(other, bool):
             return NotImplemented
         a, b = (int(other), int(self)) if swapped else (int(self), int(other))
@@ -86,48 +86,49 @@ class Tagged(int):
     def __neg__(self) -> Any:
         return self._with("*", -1)
 
-    def _number(self) -> int:
+    def as_number(self) -> int:
+        """The plain value, noted as having entered the computation."""
         note_number(self, "a size is used as a number")
         return int(self)
 
     def __truediv__(self, other: Any) -> Any:
-        return self._number() / other
+        return self.as_number() / other
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / self._number()
+        return other / self.as_number()
 
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
-        return pow(self._number(), other, modulo)
+        return pow(self.as_number(), other, modulo)
 
     def __rpow__(self, other: Any, modulo: Any = None) -> Any:
-        return pow(other, self._number(), modulo)
+        return pow(other, self.as_number(), modulo)
 
     def __float__(self) -> float:
-        return float(self._number())
+        return float(self.as_number())
 
     def __pos__(self) -> Any:
         return self
 
     def __abs__(self) -> int:
-        return abs(self._number())
+        return abs(self.as_number())
 
     def __lshift__(self, other: Any) -> Any:
-        return self._number() << other
+        return self.as_number() << other
 
     def __rshift__(self, other: Any) -> Any:
-        return self._number() >> other
+        return self.as_number() >> other
 
     def __and__(self, other: Any) -> Any:
-        return self._number() & other
+        return self.as_number() & other
 
     def __or__(self, other: Any) -> Any:
-        return self._number() | other
+        return self.as_number() | other
 
     def __xor__(self, other: Any) -> Any:
-        return self._number() ^ other
+        return self.as_number() ^ other
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **words: Any) -> Any:
-        plain = [value._number() if isinstance(value, Tagged) else value for value in inputs]
+        plain = [value.as_number() if isinstance(value, Tagged) else value for value in inputs]
         return getattr(ufunc, method)(*plain, **words)
 
     def __bool__(self) -> bool:
