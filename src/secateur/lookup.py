@@ -67,8 +67,10 @@ def pick(name: str, table: Mapping[str, Any], what: str) -> Any:
     """`table[name]`, or an `UnknownNameError` that proposes the nearest names."""
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=3) or sorted(table)
-    raise UnknownNameError(f"there is no {what} {name!r}", hint=f"one of {', '.join(near)}")
+    near = difflib.get_close_matches(name, table, n=3)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    known = f"known are {', '.join(sorted(table))}" if len(table) <= 30 or not near else ""
+    raise UnknownNameError(f"there is no {what} {name!r}", hint=f"{guess}{known}".strip())
 
 
 def call(text: str, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -135,6 +136,11 @@ def _extra(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except (ImportError, RuntimeError) as error:
+        there = find_spec(module.partition(".")[0]) is not None
+        advice = (
+            "it is installed, but does not fit this torch: install the build that pairs with it"
+        )
         raise MissingExtraError(
-            f"cannot import {module}: {error}", hint=f"pip install 'secateur[{extra}]'"
+            f"cannot import {module}: {error}",
+            hint=advice if there else f"pip install 'secateur[{extra}]'",
         ) from error

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,35 @@ PRUNE = ("prune", NET, "--data", DATA, "--to", "macs=0.5", "--samples", "256")
 
 Done = subprocess.CompletedProcess[str]
 
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "COLUMNS": "80",
+}
 
-def secateur(*words: object, cwd: Path, limit: int | None = None) -> Done:
-    """Run `python -m secateur WORDS`.
+
+def secateur(*words: object, cwd: Path) -> Done:
+    """Run `secateur WORDS` in a process that was forked where torch is there already."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        command = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd),
+            "out": str(out),
+            "err": str(err),
+        }
+        server = _server()
+        if server.stdin is None or server.stdout is None:
+            raise AssertionError("the pipes are gone")
+        server.stdin.write(json.dumps(command) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(command["words"], code, out.read_text(), err.read_text())
+
+
+def alone(*words: object, cwd: Path, limit: int | None = None) -> Done:
+    """Run `python -m secateur WORDS`, from the very beginning.
 
     Args:
         limit: no file may grow beyond so many kilobytes, as on a disk that is full.
@@ -26,16 +54,27 @@ def secateur(*words: object, cwd: Path, limit: int | None = None) -> Done:
     command = [sys.executable, "-m", "secateur", *map(str, words)]
     if limit is not None:
         command = ["bash", "-c", f'ulimit -f {limit} && exec "$@"', "bash", *command]
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": paths,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "COLUMNS": "80",
-    }
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=200
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=200
     )
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.forks"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop() -> None:
+    """End the process that forks, if there is one."""
+    if _server.cache_info().currsize:
+        _server().communicate(timeout=100)
 
 
 def document(done: Done) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from secateur.cli.app import VERBS
-from tests.cli.shell import PRUNE, ROOT, secateur
+from tests.cli.shell import PRUNE, ROOT, alone, secateur
 
 ALONE = """
 import sys
@@ -61,7 +61,7 @@ def test_help_and_wrong_usage_do_not_wait_for_torch(
 
 
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
-    assert secateur("--version", cwd=tmp_path).stdout.strip() == version("secateur")
+    assert alone("--version", cwd=tmp_path).stdout.strip() == version("secateur")
 
 
 def test_every_verb_has_its_file_and_takes_json() -> None:

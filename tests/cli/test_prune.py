@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from secateur.pipeline import rebuild
-from tests.cli.shell import DATA, NET, PRUNE, document, secateur
+from tests.cli.shell import DATA, NET, PRUNE, alone, document, secateur
 from tests.pipeline.small import part
 
 WORKING_MORE = """
@@ -23,7 +23,7 @@ make = More
 
 
 def test_from_a_network_to_a_folder_that_holds(tmp_path: Path) -> None:
-    done = secateur(*PRUNE, "--finetune", 1, "-o", "runs/a", cwd=tmp_path)
+    done = alone(*PRUNE, "--finetune", 1, "-o", "runs/a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in (
         "parameters",
@@ -44,7 +44,7 @@ def test_from_a_network_to_a_folder_that_holds(tmp_path: Path) -> None:
     assert "…" not in done.stdout  # nothing is cut
     assert done.stderr.splitlines()[:3] == ["groups", "score", "certify"]
 
-    verified = secateur("verify", "runs/a", cwd=tmp_path)
+    verified = alone("verify", "runs/a", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "FAILED" not in verified.stdout
     assert "runs/a holds" in verified.stdout

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.cli.shell import DATA, NET, PRUNE, refused, secateur
+from tests.cli.shell import DATA, NET, PRUNE, alone, refused, secateur
 from tests.pipeline.small import net, part
 
 CODE = """
@@ -120,7 +120,7 @@ def test_where_nothing_can_be_written(folder: Path) -> None:
 
 @pytest.mark.parametrize("kilobytes", [1, 2, 4])
 def test_a_disk_that_is_full(folder: Path, kilobytes: int) -> None:
-    done = secateur(*PRUNE, "-o", "run", cwd=folder, limit=kilobytes)
+    done = alone(*PRUNE, "-o", "run", cwd=folder, limit=kilobytes)
     assert done.returncode == 2, done.stdout
     assert "cannot write" in done.stderr
     assert "Traceback" not in done.stderr

@@ -54,6 +54,12 @@ def goals(groups: Groups, to: Budget | str | Sequence[Budget | str] | None) -> l
     """
     if to is None:
         return []
+    if isinstance(to, int | float):
+        raise BudgetError(
+            f"{to!r} does not say of what",
+            where="to",
+            hint=f"write it as sec.macs({to}) or 'macs={to}'",
+        )
     several = [to] if isinstance(to, Budget | str) else list(to)
     return [_goal(groups, parse(b) if isinstance(b, str) else b) for b in several]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,14 +130,28 @@ def _outputs(
     model: nn.Module, small: nn.Module, plan: Plan, example: Any, dtype: torch.dtype | None
 ) -> list[list[Tensor]]:
     """Outputs of the model, of the shrunk and of the masked one; random ones from the same seed."""
-    twin, twin_small = copy.deepcopy(model).eval(), copy.deepcopy(small).eval()
-    if dtype is not None:
-        twin, twin_small = twin.to(dtype), twin_small.to(dtype)
     given = to(example, dtype=dtype)
-    found = [run_in_double(twin, given), run_in_double(twin_small, given)]
-    with masked(twin, plan):
-        found.append(run_in_double(twin, given))
+    found = []
+    # A fresh copy for every run: what a network writes into its buffers must not reach the next run.
+    with _default_dtype(dtype or torch.get_default_dtype()):
+        for network, mask in ((model, False), (small, False), (model, True)):
+            twin = copy.deepcopy(network).eval()
+            if dtype is not None:
+                twin = twin.to(dtype)
+            with masked(twin, plan) if mask else contextlib.nullcontext():
+                found.append(run_in_double(twin, given))
     return found
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What `torch.ones(n)` makes inside the network: its constants must fit its weights."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _distance(a: list[Tensor], b: list[Tensor]) -> float:

@@ -10,7 +10,11 @@ import torch
 
 _TORCH = str(Path(torch.__file__).parent)
 _PACKAGE = Path(__file__).parents[1]
-_OURS = tuple(str(_PACKAGE / part) for part in ("trace", "types", "granularity", "find.py"))
+_DEMO = str(_PACKAGE / "demo")  # our own networks are a model's code like any other
+
+
+def _ours(file: str) -> bool:
+    return file.startswith(str(_PACKAGE)) and not file.startswith(_DEMO)
 
 
 def line_of_model() -> str:
@@ -18,7 +22,7 @@ def line_of_model() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((_TORCH, *_OURS, "<")):
+        if not file.startswith((_TORCH, "<")) and not _ours(file):
             return f"({Path(file).name}:{frame.f_lineno})"
         frame = frame.f_back
     return ""
@@ -27,6 +31,6 @@ def line_of_model() -> str:
 def inside_torch() -> bool:
     """Whether torch's own Python code is running, rather than the model's."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame is not None and _ours(frame.f_code.co_filename):
         frame = frame.f_back
     return frame is not None and frame.f_code.co_filename.startswith(_TORCH)

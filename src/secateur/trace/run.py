@@ -140,7 +140,7 @@ def trace(model: nn.Module, example: Any) -> Tape:
     results = output_tensors(out)
     if not results:
         raise ModelError("the model returns no tensor", hint="secateur must see what it computes")
-    reason = tape.reason("output", "is an output of the model")
+    reason = Reason("output", f"{type(model).__name__}.forward", "is an output of the model")
     for tensor in results:
         tape.pin(tape.labels(tensor).fields, None, reason)
     return tape

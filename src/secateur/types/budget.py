@@ -97,8 +97,10 @@ def budget(quantity: str, target: float | str) -> Budget:
         match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*", target)
         if match is None or match[2] not in _SUFFIXES[quantity]:
             known = ", ".join(sorted(_SUFFIXES[quantity] - {""})) or "none"
+            example = "accuracy=-1.0" if quantity == "accuracy" else f"{quantity}=0.5 keeps half"
             raise BudgetError(
-                f"cannot read {quantity}={target}", hint=f"a number with a unit of: {known}"
+                f"cannot read {quantity}={target}",
+                hint=f"{example}; an amount may have a unit of: {known}",
             )
         target, suffix = match[1], match[2]
     try:

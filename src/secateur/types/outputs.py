@@ -2,20 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from secateur.errors import ModelError
 from secateur.types.call import call
 
 
 def output_tensors(out: Any) -> list[Tensor]:
-    """All tensors of an output, in order; objects of the user's own are looked into by attribute."""
-    leaves = tree_leaves(out)
-    plain = [vars(v) if hasattr(v, "__dict__") and not isinstance(v, Tensor) else v for v in leaves]
-    return [value for value in tree_leaves(plain) if isinstance(value, Tensor)]
+    """All tensors of an output, in order, however deep in containers and objects they lie.
+
+    Raises:
+        ModelError: the output holds an iterator: looking into it would use it up.
+    """
+    return list(_tensors(out, set()))
+
+
+def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if value is None or isinstance(value, str | bytes | bool | int | float | complex | type):
+        return
+    if isinstance(value, nn.Module) or id(value) in seen:
+        return
+    seen.add(id(value))
+    for part in _parts(value):
+        yield from _tensors(part, seen)
+
+
+def _parts(value: Any) -> list[Any]:
+    """What a container holds, and the attributes of an object, those in slots included."""
+    if isinstance(value, Iterator):
+        raise ModelError(
+            f"the model returns an iterator ({type(value).__name__})",
+            hint="secateur must see what it computes: return a tuple, list or dict",
+        )
+    held: list[Any] = []
+    if isinstance(value, Mapping):
+        held += value.values()
+    elif isinstance(value, Collection):
+        held += value
+    inside = {id(part) for part in held}  # some containers show their items as attributes too
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    attributes = [getattr(value, name) for name in slots if hasattr(value, name)]
+    attributes += vars(value).values() if hasattr(value, "__dict__") else ()
+    return held + [part for part in attributes if id(part) not in inside]
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = kind.__dict__.get("__slots__", ())
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def run_in_double(model: nn.Module, example: Any) -> list[Tensor]:

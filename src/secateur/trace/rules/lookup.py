@@ -16,6 +16,7 @@ def embedding(tape: Tape, call: Call) -> None:
     """Rows of a table by their numbers: the rows stay, the columns are channels."""
     weight, out = call["weight"], call.out
     tape.pin(fields_of(tape, weight), [0], tape.reason(call.name, "looks up rows by their numbers"))
+    tape.pin(fields_of(tape, call["indices"]), None, tape.reason(call.name, "is an index"))
     fields = []
     for f in fields_of(tape, weight):
         tape.writes.update(f.leaves)
@@ -28,6 +29,7 @@ def embedding_bag(tape: Tape, call: Call) -> None:
     """Sums or means of looked-up rows."""
     weight = call["weight"]
     tape.pin(fields_of(tape, weight), [0], tape.reason(call.name, "looks up rows by their numbers"))
+    tape.pin(fields_of(tape, call["indices"]), None, tape.reason(call.name, "is an index"))
     for f in fields_of(tape, weight):
         tape.writes.update(f.leaves)
     tape.put(call.outputs[0], fields_of(tape, weight))
@@ -41,6 +43,7 @@ def index(tape: Tape, call: Call) -> None:
         indices = call["indices"]
         indexed, at = [], 0
         for picker in indices:
+            tape.pin(fields_of(tape, picker), None, tape.reason(call.name, "is an index"))
             span = picker.dim() if picker is not None and picker.dtype == torch.bool else 1
             if picker is not None:
                 indexed += list(range(at, at + span))
