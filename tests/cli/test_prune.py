@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -83,11 +85,9 @@ def test_run_json_tells_how_to_repeat_it(tmp_path: Path) -> None:
              "--seed", "3", "--to", "params=0.9"]  # fmt: skip
     assert secateur(*PRUNE, *words, "-o", "a", cwd=tmp_path).returncode == 0
     record = json.loads((tmp_path / "a/run.json").read_text())
-    command = record["command"].split()
+    command = shlex.split(record["command"])
     assert command[0] == "secateur"
-    import shlex
-
-    repeated = secateur(*shlex.split(record["command"])[1:], "-o", "b", cwd=tmp_path)
+    repeated = secateur(*command[1:], "-o", "b", cwd=tmp_path)
     assert repeated.returncode == 0, repeated.stderr
     for name in ("model.safetensors", "plan.safetensors", "scores.safetensors",
                  "certificate.json", "run.json"):  # fmt: skip
@@ -146,8 +146,6 @@ def test_the_network_may_be_in_train_mode(tmp_path: Path) -> None:
 
 def rebuild_here(folder: Path, run: str) -> torch.nn.Module:
     """As `rebuild`, where the run names files beside it."""
-    import os
-
     before = Path.cwd()
     os.chdir(folder)
     try:

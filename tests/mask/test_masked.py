@@ -86,3 +86,105 @@ def test_a_plan_for_another_network_is_refused(plan: sec.Plan) -> None:
         pass
     assert caught.value.where
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_dtype_is_restored(plan: sec.Plan, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Tied().to(dtype)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    with sec.masked(model, plan):
+        assert not model.up.weight[~plan.masks["up"]].any()
+        assert {t.dtype for t in model.state_dict().values()} == {dtype}
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+def test_what_is_not_a_number_is_masked_too(model: nn.Module, plan: sec.Plan) -> None:
+    """0 times infinity would be no number, and -1 times 0 would be -0."""
+    with torch.no_grad():
+        model.up.weight[1] = torch.tensor([float("nan"), float("inf"), -1.0, 0.0])
+    before = _bytes(model)
+    with sec.masked(model, plan):
+        assert model.up.weight[1].detach().numpy().tobytes() == bytes(4 * 8)
+    assert _bytes(model) == before
+
+
+def test_one_mask_inside_another(model: nn.Module, plan: sec.Plan) -> None:
+    wider = sec.Plan(plan.groups, {name: torch.arange(m.numel()) > 0 for name, m in plan.masks.items()})
+    before = _bytes(model)
+    with sec.masked(model, plan):
+        once = _bytes(model)
+        with sec.masked(model, wider):
+            assert not model.up.weight[0].any()
+            assert not model.up.weight[1].any()
+        assert _bytes(model) == once
+    assert _bytes(model) == before
+
+
+def test_it_gives_the_model_and_takes_gradients(model: nn.Module, plan: sec.Plan) -> None:
+    before = _bytes(model)
+    frozen = [p.requires_grad for p in model.parameters()]
+    with sec.masked(model, plan) as inside:
+        assert inside is model
+        inside(torch.randn(2, 4).double()).sum().backward()
+        assert model.up.weight.grad is not None
+    assert _bytes(model) == before
+    assert [p.requires_grad for p in model.parameters()] == frozen
+
+
+def test_what_is_written_inside_is_lost_where_there_is_a_mask(model: nn.Module, plan: sec.Plan) -> None:
+    before = _bytes(model)
+    with sec.masked(model, plan), torch.no_grad():
+        model.up.weight.add_(1)
+    assert _bytes(model) == before
+
+
+class SharedMemory(nn.Module):
+    """Two parameters that look at one piece of memory, and a buffer of one number many times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.b.weight.data = self.a.weight.data
+        self.register_buffer("gain", torch.full((1,), 2.0).expand(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.a(x).tanh()).tanh() * self.gain)
+
+
+def test_tensors_that_share_memory_are_restored() -> None:
+    model = SharedMemory()
+    groups = sec.Channels().find(model, torch.randn(2, 4))
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) > 1 for g in groups})
+    before, stride = _bytes(model), model.gain.stride()
+    with sec.masked(model, plan):
+        assert model.gain.tolist() == [0.0, 0.0, 2.0, 2.0]
+        assert not model.b.weight[:2].any()
+    assert _bytes(model) == before
+    assert model.gain.stride() == stride
+    assert model.b.weight.data_ptr() == model.a.weight.data_ptr()
+
+
+def test_a_masked_copy_shares_nothing(model: nn.Module, plan: sec.Plan) -> None:
+    before = _bytes(model)
+    model.up.bias.requires_grad_(False)
+    copied = masked_copy(model, plan)
+    with torch.no_grad():
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            tensor.add_(1)
+    assert _bytes(model) == before
+    assert copied.again.weight is copied.down.weight
+    assert not copied.up.bias.requires_grad
+    assert copied.up.weight.requires_grad
+
+
+def test_masks_of_weights() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    groups = sec.groups(model, torch.randn(2, 4), sec.Weights())
+    draw = torch.Generator().manual_seed(0)
+    masks = {g.name: torch.rand(g.size, generator=draw) > 0.5 for g in groups}
+    dense = model[0].weight.clone()
+    with sec.masked(model, sec.Plan(groups, masks)):
+        assert torch.equal(model[0].weight, dense * masks["0"].reshape(6, 4))
+        assert model[0].bias.all()
+    assert torch.equal(model[0].weight, dense)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -134,3 +136,121 @@ def test_units_that_are_masked_only_become_zero(model: nn.Module) -> None:
     assert small.stem.weight.shape == model.stem.weight.shape
     assert not small.stem.weight.flatten(0, 1)[1::2].any()
     assert torch.equal(small.stem.weight.flatten(0, 1)[::2], model.stem.weight.flatten(0, 1)[::2])
+
+
+class Remembers(nn.Module):
+    """Holds a parameter in a list beside its registration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.held, self.table = [self.up.weight, self.down.bias], {"w": self.down.weight}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x @ self.held[0].T, self.table["w"]) + self.held[1]
+
+
+def test_what_is_held_in_a_list_is_cut_too() -> None:
+    model, x = Remembers().eval(), torch.randn(2, 4)
+    plan = _plan(model, x)
+    small = sec.shrink(model, plan)
+
+    assert plan.removed
+    assert small.held[0] is small.up.weight
+    assert small.held[1] is small.down.bias
+    assert small.table["w"] is small.down.weight
+    assert sec.certify(model, small, plan, x).exact
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_recurrent_layers_know_their_new_weights(kind: type[nn.RNNBase], both_ways: bool) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = kind(5, 8, 2, batch_first=True, bidirectional=both_ways)
+            self.head = nn.Linear(8 * (1 + both_ways), 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0].sum(1))
+
+    model, x = Recurrent().eval(), torch.randn(2, 4, 5)
+    small = sec.shrink(model, _plan(model, x))
+    flat = {id(w) for w in small.rnn._flat_weights}
+
+    assert flat == {id(p) for p in small.rnn.parameters()}
+    assert not flat & {id(p) for p in model.rnn.parameters()}
+    small(x).sum().backward()
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in small.parameters())
+    small.to(torch.float64)(x.double())
+
+
+def test_modes_gradients_and_hooks(model: nn.Module) -> None:
+    plan = _plan(model, torch.randn(2, 3, 6, 6))
+    heard: list[str] = []
+    model.stem.register_forward_hook(lambda *_: heard.append("stem"))
+    model.train()
+    model.norm.eval()
+    model.stem.weight.grad = torch.ones_like(model.stem.weight)
+    small = sec.shrink(model, plan)
+
+    assert (small.training, small.norm.training, model.training) == (True, False, True)
+    assert small.stem.weight.grad is None
+    assert model.stem.weight.grad is not None
+    small(torch.randn(2, 3, 6, 6))
+    assert heard == ["stem"]
+
+
+def test_a_plan_that_spares_a_group_leaves_it_whole(model: nn.Module) -> None:
+    groups = sec.groups(model, torch.randn(2, 3, 6, 6))
+    masks = {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}
+    masks["conv"][0] = False
+    small = sec.shrink(model, sec.Plan(groups, masks))
+
+    assert torch.equal(small.stem.weight, model.stem.weight)
+    assert small.stem.weight is not model.stem.weight
+    assert small.conv.out_channels < model.conv.out_channels
+
+
+def test_what_cannot_follow_is_refused_by_name() -> None:
+    """A plan made by hand, against the arithmetic of the code."""
+    attribute = sec.types.equation.Attribute("", "width", None, 4)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    groups = sec.groups(model, torch.randn(2, 3))
+    extents = (*groups.extents, sec.types.Extent(7))
+    both = tuple(
+        sec.types.Equation(attribute, extent, "view at forward")
+        for extent in (len(groups.extents), next(i for i, e in enumerate(extents) if e.parts))
+    )
+    contradicting = dataclasses.replace(groups, extents=extents, equations=both)
+    plan = sec.Plan(contradicting, {"0": torch.arange(4) > 0})
+
+    with pytest.raises(sec.SecateurError, match="view at forward") as caught:
+        sec.shrink(model, plan)
+    assert caught.value.hint
+
+
+def test_a_network_that_cannot_be_copied() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    plan = _plan(model, torch.randn(2, 3))
+    model.history = model[0].weight * 2  # a tensor with a gradient history
+
+    with pytest.raises(sec.SecateurError, match="cannot be copied"):
+        sec.shrink(model, plan)
+
+
+def test_masked_and_cut_units_in_one_plan() -> None:
+    """Groups of both kinds: channels are cut, weights inside what is left are zero."""
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(2, 3)
+    channels, weights = sec.groups(model, x), sec.groups(model, x, sec.Weights())
+    inner = dataclasses.replace(weights["2"], name="inside")
+    groups = dataclasses.replace(channels, groups=(*channels.groups, inner))
+    masks = {"0": torch.tensor([True, False, True, True]), "inside": torch.ones(8, dtype=torch.bool)}
+    masks["inside"][[1, 4]] = False  # of two rows of four, the second goes with its channel
+    small = sec.shrink(model, sec.Plan(groups, masks))
+    expected = model[2].weight.clone()
+    expected[1, 0] = 0
+
+    assert torch.equal(small[2].weight, expected[:, [0, 2, 3]])
+    assert torch.equal(small[0].weight, model[0].weight[[0, 2, 3]])
+    assert sec.certify(model, small, sec.Plan(groups, masks), x).exact

@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from secateur.errors import BudgetError, FileError, ModelError, SecateurError
 from secateur.pipeline import Request, rebuild, run
 from secateur.pipeline.folder import RESULTS
 from secateur.pipeline.journal import read_journal
-from tests.pipeline.small import DATA, NET, data, digests, request
+from tests.pipeline.small import DATA, NET, data, digests, net, request
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"run.json", "journal.jsonl", *RESULTS}
@@ -238,10 +239,6 @@ def test_two_at_once_are_one_too_many(tmp_path: Path) -> None:
 
 
 def test_weights_of_ones_own(tmp_path: Path) -> None:
-    import safetensors.torch
-
-    from tests.pipeline.small import net
-
     path = tmp_path / "weights.safetensors"
     model = net()
     safetensors.torch.save_file(model.state_dict(), path)

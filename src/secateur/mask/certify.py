@@ -18,7 +18,7 @@ from secateur.mask.masked import masked
 from secateur.types.call import tensors, to
 from secateur.types.group import Declared
 from secateur.types.kept import kept
-from secateur.types.outputs import run_in_double
+from secateur.types.outputs import distance, largest, run_in_double
 from secateur.types.plan import Plan
 
 TOLERANCE = 1e-9  # relative to the largest output, in float64
@@ -31,7 +31,7 @@ class Certificate:
     Attributes:
         exact: the two networks agree to `tolerance` times the largest output.
         max_abs_diff: the largest difference of any output element.
-        max_abs_output: the largest output element of the masked network.
+        max_abs_output: the largest finite output element of the masked network.
         moved: how far masking itself moved the outputs; 0 would make the comparison empty.
         declared: where equality cannot hold, because statistics over pruned channels change.
         removed_units: how many units went.
@@ -67,7 +67,8 @@ class Certificate:
         verdict = "exact" if self.exact else ("declared" if self.declared else "NOT EXACT")
         text = f"{verdict}: masked and shrunk differ by {self.max_abs_diff:.3g} in {self.dtype}"
         places = "".join(f"\n    {d.operator} at {d.where}" for d in self.declared)
-        return f"{text} (outputs up to {self.max_abs_output:.3g}){places}"
+        empty = "" if self.moved else "; masking moved nothing, so this says little"
+        return f"{text} (outputs up to {self.max_abs_output:.3g}){empty}{places}"
 
 
 def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Certificate:
@@ -104,16 +105,15 @@ def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Cer
         )
     eps = torch.finfo(dtype).eps
     tolerance = TOLERANCE if dtype == torch.float64 else 1e3 * eps
-    difference = _distance(hidden, shrunk)
-    largest = max((float(t.abs().max()) for t in hidden if t.numel()), default=0.0)
+    difference, scale = distance(hidden, shrunk), largest(hidden)
     places = {
         d: None for g in plan.groups if not bool(plan.masks[g.name].all()) for d in g.declared
     }
     return Certificate(
-        exact=difference <= tolerance * largest,
+        exact=difference <= tolerance * scale,
         max_abs_diff=difference,
-        max_abs_output=largest,
-        moved=_distance(dense, hidden),
+        max_abs_output=scale,
+        moved=distance(dense, hidden),
         declared=tuple(places),
         removed_units=plan.removed,
         removed_parameters=_parameters(model) - _parameters(small),
@@ -152,17 +152,6 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _distance(a: list[Tensor], b: list[Tensor]) -> float:
-    """Largest difference; NaN counts as infinitely far, unless both are NaN or equal infinities."""
-    worst = 0.0
-    for x, y in zip(a, b, strict=True):
-        if x.numel():
-            same = (x == y) | (x.isnan() & y.isnan())
-            gap = (x - y).abs().masked_fill(same, 0).nan_to_num(nan=float("inf"))
-            worst = max(worst, float(gap.max()))
-    return worst
 
 
 def _check_shapes(small: nn.Module, plan: Plan) -> None:

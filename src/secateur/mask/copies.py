@@ -1,35 +1,29 @@
-"""Copies of a network that share its tensors until they get their own."""
+"""Copies of a network that hold other tensors in place of its own."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
+from secateur.mask.check import named_tensors
 
 
-def hollow_copy(model: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
-    """A copy that still shares its tensors with the model, and these tensors by identity.
+def copy_with(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """A copy that holds `change(name, tensor)` wherever the model holds the tensor.
+
+    Registered once or several times, or in a list beside: shared tensors stay shared. What `change`
+    returns is not copied again.
 
     Raises:
         ModelError: the model cannot be copied.
     """
-    owned = [*model.parameters(), *model.buffers()]
-    tensors: dict[int, Tensor] = {id(tensor): tensor for tensor in owned}
+    tensors = named_tensors(model)
+    changed: dict[int, Any] = {id(t): change(name, t) for name, t in tensors.items()}
     try:
-        return copy.deepcopy(model, dict[int, Any](tensors)), tensors
+        return copy.deepcopy(model, changed)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(f"the network cannot be copied: {error}") from error
-
-
-def replace_tensors(model: nn.Module, replacements: Mapping[int, Tensor]) -> None:
-    """Put the sliced tensors wherever the old ones are registered, so that shared ones stay shared."""
-    for module in model.modules():
-        for registry in (module._parameters, module._buffers):
-            for name, tensor in list(registry.items()):
-                if tensor is not None and id(tensor) in replacements:
-                    # Through setattr: recurrent modules keep a second list of their weights.
-                    setattr(module, name, replacements[id(tensor)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.mask.check import check_fits, named_tensors
-from secateur.mask.copies import hollow_copy, replace_tensors
+from secateur.mask.copies import copy_with
 from secateur.types.kept import as_mask, kept
 from secateur.types.plan import Plan
 
@@ -25,41 +25,55 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
         PlanError: the plan does not fit the network.
     """
     check_fits(model, plan)
-    saved = mask_in_place(model, plan)
+    saved = _mask_in_place(model, plan)
     try:
         yield model
     finally:
         with torch.no_grad():
-            for tensor, values in saved:
-                tensor.copy_(values)
+            for tensor, values in reversed(saved):  # tensors may share memory with each other
+                if _overlaps(values):
+                    tensor.data = values
+                else:
+                    tensor.copy_(values)
 
 
-def mask_in_place(model: nn.Module, plan: Plan) -> list[tuple[Tensor, Tensor]]:
+def _mask_in_place(model: nn.Module, plan: Plan) -> list[tuple[Tensor, Tensor]]:
     """Set to zero everything that the plan removes; returns the tensors with their old values."""
     tensors = named_tensors(model)
     saved = []
     with torch.no_grad():
         for name, by_dims in kept(plan.groups, plan.masks, only_masked=True).items():
             mask = as_mask(by_dims, tuple(tensors[name].shape))
-            if not bool(mask.all()):
-                saved.append((tensors[name], tensors[name].clone()))
-                # Not a product: 0 * inf would be NaN, and -1 * 0 would be -0.
-                tensors[name].masked_fill_(~mask.to(tensors[name].device), 0)
+            if bool(mask.all()):
+                continue
+            tensor, gone = tensors[name], ~mask.to(tensors[name].device)
+            # Not a product: 0 * inf would be NaN, and -1 * 0 would be -0.
+            if _overlaps(tensor):
+                saved.append((tensor, tensor.data))
+                tensor.data = tensor.data.masked_fill(gone, 0)
+            else:
+                saved.append((tensor, tensor.clone()))
+                tensor.masked_fill_(gone, 0)
     return saved
 
 
 def masked_copy(model: nn.Module, plan: Plan) -> nn.Module:
-    """A masked copy of the network, which shares with it every tensor that has no mask."""
+    """A masked copy of the network; it shares nothing, since networks may write what they hold."""
     check_fits(model, plan)
-    twin, tensors = hollow_copy(model)
     masks = kept(plan.groups, plan.masks, only_masked=True)
-    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-    hidden: dict[int, Tensor] = {}
-    for key, tensor in tensors.items():
-        by_dims = masks.get(names.get(key, ""))
-        if by_dims is not None:
-            mask = as_mask(by_dims, tuple(tensor.shape)).to(tensor.device)
-            values = tensor.detach().masked_fill(~mask, 0)
-            hidden[key] = nn.Parameter(values) if isinstance(tensor, nn.Parameter) else values
-    replace_tensors(twin, hidden)
-    return twin
+
+    def hidden(name: str, tensor: Tensor) -> Tensor:
+        mask = as_mask(masks.get(name, {}), tuple(tensor.shape)).to(tensor.device)
+        values = tensor.detach().masked_fill(~mask, 0)
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(values, requires_grad=tensor.requires_grad)
+        return values
+
+    return copy_with(model, hidden)
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether elements share their memory, as in expanded buffers: those cannot be written to."""
+    return any(
+        step == 0 and size > 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import PlanError
-from secateur.mask.check import check_fits, named_tensors
-from secateur.mask.copies import hollow_copy, replace_tensors
-from secateur.mask.masked import mask_in_place
+from secateur.mask.check import check_fits
+from secateur.mask.copies import copy_with
 from secateur.types.equation import Attribute
 from secateur.types.group import Group, Groups
-from secateur.types.kept import kept
+from secateur.types.kept import as_mask, kept
 from secateur.types.plan import Plan
 from secateur.types.solve import solve
 
@@ -32,16 +31,13 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     check_fits(model, plan)
     if plan.removed == 0:
         raise PlanError("the plan removes nothing", hint="is the budget met already?")
-    small, tensors = hollow_copy(model)
     removable = _part(plan, [group for group in plan.groups if group.removable])
+    maskable = _part(plan, [group for group in plan.groups if not group.removable])
     cut = kept(removable.groups, removable.masks)
-    names = {id(tensor): name for name, tensor in named_tensors(model).items()}
-    replace_tensors(
-        small, {key: _sliced(t, cut.get(names.get(key, ""), {})) for key, t in tensors.items()}
+    hidden = kept(maskable.groups, maskable.masks, only_masked=True)
+    small = copy_with(
+        model, lambda name, tensor: _sliced(tensor, cut.get(name, {}), hidden.get(name, {}))
     )
-    maskable = [group for group in plan.groups if not group.removable]
-    if maskable:
-        mask_in_place(small, _part(plan, maskable))
     _set_attributes(small, _attributes(removable.groups, removable.masks))
     return small
 
@@ -55,10 +51,16 @@ def _part(plan: Plan, groups: list[Group]) -> Plan:
     return Plan(part, {group.name: plan.masks[group.name] for group in groups}, plan.about)
 
 
-def _sliced(tensor: Tensor, by_dims: Mapping[tuple[int, ...], Tensor]) -> Tensor:
-    """A copy of the kept indices of every dim; parameters stay parameters, channels_last stays so."""
+Kept = Mapping[tuple[int, ...], Tensor]  # dims → bool (product of their sizes,)
+
+
+def _sliced(tensor: Tensor, cut: Kept, hidden: Kept) -> Tensor:
+    """A copy, zero where hidden, of the kept indices of every dim; kind and memory format stay."""
     values = tensor.detach()
-    for (dim,), keep in by_dims.items():
+    if hidden:
+        mask = as_mask(hidden, tuple(tensor.shape)).to(tensor.device)
+        values = values.masked_fill(~mask, 0)
+    for (dim,), keep in cut.items():
         if not bool(keep.all()):
             values = values.index_select(dim, keep.nonzero().squeeze(1).to(values.device))
     if values.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):

@@ -19,7 +19,7 @@ from secateur.trace.rules import RULES, Call, bind, refuse, rule_for
 from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
-from secateur.types.call import call
+from secateur.types.call import call, cloned
 from secateur.types.equation import Attribute
 from secateur.types.outputs import output_tensors
 
@@ -114,11 +114,12 @@ def trace(model: nn.Module, example: Any) -> Tape:
             raise ModelError(
                 "the parameter has no values yet", where=name, hint="run the model once before"
             )
+    given = cloned(example)  # before the labels: a network may write into its input
     tag_attributes(twin, tape)
     handles = [_follow(module, path, tape) for path, module in twin.named_modules() if path]
     try:
         with _plain_kernels(twin), torch.no_grad(), SizeMode(tape), LabelMode(tape):
-            out = call(twin, example)
+            out = call(twin, given)
     except (
         RuntimeError,
         TypeError,
@@ -147,10 +148,9 @@ def trace(model: nn.Module, example: Any) -> Tape:
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """A copy that shares the parameters (nobody writes them here) and owns all else."""
-    shared: dict[int, Any] = {id(p): p for p in model.parameters()}
+    """A copy that owns everything: some networks write their parameters while they run."""
     try:
-        return copy.deepcopy(model, shared)
+        return copy.deepcopy(model)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(
             f"the model cannot be copied: {error}",

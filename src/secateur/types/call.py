@@ -91,6 +91,20 @@ def to(
     return example
 
 
+def cloned(example: Any) -> Any:
+    """An example with tensors of its own, for networks that write into their input."""
+    if isinstance(example, Tensor):
+        return example.detach().clone()
+    if isinstance(example, Mapping):
+        return {key: cloned(value) for key, value in example.items()}
+    if isinstance(example, tuple | list):
+        copies = [cloned(value) for value in example]
+        if isinstance(example, list):
+            return copies
+        return type(example)(*copies) if hasattr(example, "_fields") else tuple(copies)
+    return example
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the network's first parameter or buffer lives; the CPU where it has none."""
     for tensor in chain(model.parameters(), model.buffers()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
-from secateur.types.call import call
+from secateur.types.call import call, cloned
 
 
 def output_tensors(out: Any) -> list[Tensor]:
@@ -63,5 +63,22 @@ def run_in_double(model: nn.Module, example: Any) -> list[Tensor]:
     """The outputs without gradient, as float64 or complex128; what is drawn is drawn from one seed."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = output_tensors(call(model, example))
+        found = output_tensors(call(model, cloned(example)))
     return [t.to(torch.complex128 if t.is_complex() else torch.float64) for t in found]
+
+
+def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """Largest difference; NaN counts as infinitely far, unless both are NaN or equal infinities."""
+    worst = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x.numel():
+            same = (x == y) | (x.isnan() & y.isnan())
+            gap = (x - y).abs().masked_fill(same, 0).nan_to_num(nan=float("inf"))
+            worst = max(worst, float(gap.max()))
+    return worst
+
+
+def largest(outputs: Sequence[Tensor]) -> float:
+    """The largest finite element: beside an infinity, no difference would count."""
+    finite = [t.abs()[t.isfinite()] for t in outputs]
+    return max((float(t.max()) for t in finite if t.numel()), default=0.0)
