@@ -9,9 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.errors import SecateurError
+from secateur.errors import OptionError, SecateurError
 from secateur.granularity.granularity import Channels, Granularity
-from secateur.granularity.refuse import refuse_not_finite, refuse_wrapped
+from secateur.granularity.refuse import (
+    refuse_empty_or_not_finite,
+    refuse_not_finite,
+    refuse_wrapped,
+)
 from secateur.mask.masked import masked_copy
 from secateur.mask.shrink import shrink
 from secateur.types.group import Fixed, Group, Groups
@@ -36,10 +40,18 @@ def groups(model: nn.Module, example: Any, granularity: Granularity | None = Non
 
     Raises:
         ModelError: the model is wrapped, holds values that are not finite, or does not run.
+        DataError: the example is empty or not finite.
+        OptionError: `granularity` is not one.
         UnknownNameError: a name in `keep` matches nothing.
     """
     refuse_wrapped(model)
     refuse_not_finite(model)
+    refuse_empty_or_not_finite(example)
+    if granularity is not None and not _is_granularity(granularity):
+        raise OptionError(
+            f"{granularity!r} is no granularity",
+            hint="a value such as sec.Channels() or sec.Weights()",
+        )
     found = (granularity or Channels()).find(model, example)
     refused: dict[str, str] = {}
     removable = [group for group in found if group.removable]
@@ -49,6 +61,10 @@ def groups(model: nn.Module, example: Any, granularity: Granularity | None = Non
         if candidates and (compare or len(removable) > len(exact)):
             refused |= _culprits(model, example, found, left, compare=compare)
     return _without(found, refused) if refused else found
+
+
+def _is_granularity(value: object) -> bool:
+    return isinstance(value, Granularity) and not isinstance(value, type)
 
 
 def _culprits(

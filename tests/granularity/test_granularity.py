@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import secateur as sec
@@ -94,3 +99,133 @@ def test_a_wrong_name_in_keep_proposes_near_ones() -> None:
 def test_keep_must_be_a_list() -> None:
     with pytest.raises(sec.SecateurError, match="list"):
         sec.groups(Net(), EXAMPLE, sec.Channels(keep="conv"))
+
+
+SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+
+
+class OneWeight(nn.Module):
+    """A parameter of any shape, whose product with the input is taken."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Module()
+        self.layer.weight = nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.layer.weight
+        if weight.dim() == 1:
+            return x.new_zeros(2, len(weight)) @ weight
+        if weight.dim() == 2:
+            return nn.functional.linear(x.new_zeros(2, weight.shape[1]), weight)
+        convolution = (nn.functional.conv1d, nn.functional.conv2d)[weight.dim() - 3]
+        return convolution(x.new_zeros(2, weight.shape[1], *[6] * (weight.dim() - 2)), weight)
+
+
+def _units(groups: sec.Groups, shape: tuple[int, ...]) -> list[list[tuple[int, ...]]]:
+    """For each unit of the only group the elements that go with it."""
+    (group,) = groups.groups
+    found: list[list[tuple[int, ...]]] = [[] for _ in range(group.size)]
+    for unit in range(group.size):
+        gone = _elements(groups, "layer", unit, shape)
+        found[unit] = [tuple(at) for at in gone.nonzero().tolist()]
+    return found
+
+
+@settings(max_examples=30)
+@given(SHAPES)
+def test_every_element_is_a_weight(shape: tuple[int, ...]) -> None:
+    groups = sec.Weights().find(OneWeight(shape), torch.zeros(1))
+
+    assert _units(groups, shape) == [[at] for at in itertools.product(*map(range, shape))]
+    assert not groups.groups[0].removable
+    assert groups.groups[0].kind == "weight"
+
+
+@settings(max_examples=30)
+@given(SHAPES)
+def test_every_pair_of_channels_is_a_kernel(shape: tuple[int, ...]) -> None:
+    groups = sec.Kernels().find(OneWeight(shape), torch.zeros(1))
+    if len(shape) < 3:
+        assert not groups.groups
+        assert [(f.name, f.units) for f in groups.fixed] == [("layer.weight", math.prod(shape))]
+        return
+    inner = list(itertools.product(*map(range, shape[2:])))
+
+    assert _units(groups, shape) == [
+        [(o, i, *at) for at in inner] for o in range(shape[0]) for i in range(shape[1])
+    ]
+
+
+@settings(max_examples=40)
+@given(SHAPES, st.integers(-4, 3), st.integers(1, 3), st.data())
+def test_blocks_are_consecutive_along_their_dim(
+    shape: tuple[int, ...], dim: int, n: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, n))
+    groups = sec.Block(k, n, dim=dim).find(OneWeight(shape), torch.zeros(1))
+    along = dim + len(shape) if dim < 0 else dim
+    if not 0 <= along < len(shape) or shape[along] % n:
+        assert not groups.groups
+        assert str(shape) in groups.fixed[0].why
+        return
+    units = _units(groups, shape)
+
+    assert groups.groups[0].pattern == (k, n)
+    assert sorted(at for (at,) in units) == sorted(itertools.product(*map(range, shape)))
+    for start in range(0, len(units), n):
+        block = [at for (at,) in units[start : start + n]]
+        first = block[0]
+        assert first[along] % n == 0
+        assert block == [(*first[:along], first[along] + i, *first[along + 1 :]) for i in range(n)]
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([(1, 2), (2, 4), (3, 4), (4, 4)]), st.sampled_from([0, 1, -1]))
+def test_exactly_k_of_n_are_left(pattern: tuple[int, int], dim: int) -> None:
+    """Allocated, masked and written: every block of the weight itself is counted."""
+    (k, n), model = pattern, OneWeight((4, 8, 4))
+    groups = sec.Block(k, n, dim=dim).find(model, torch.zeros(1))
+    scores = sec.score(model, groups, None, [sec.Random(seed=1)])
+    plan = sec.allocate(groups, scores, sec.Uniform(by="random"), None)
+    if k == n:
+        assert plan.removed == 0
+        return
+    weight = sec.shrink(model, plan).layer.weight
+    counts = (weight != 0).movedim(dim, -1).reshape(-1, n).sum(1)
+
+    assert counts.tolist() == [k] * (weight.numel() // n)
+
+
+def test_masks_that_are_only_masks_cut_nothing() -> None:
+    model = Net()
+    groups = sec.groups(model, EXAMPLE, sec.Weights())
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    small = sec.shrink(model, plan)
+
+    assert [t.shape for t in small.state_dict().values()] == [t.shape for t in model.state_dict().values()]
+    assert (small.conv.weight == 0).sum() == (small.conv.weight.numel() + 1) // 2
+    assert torch.equal(small.conv.bias, model.conv.bias)
+    assert sec.certify(model, small, plan, EXAMPLE).exact
+
+
+def test_a_shared_weight_is_one_group() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x))
+
+    groups = sec.groups(Tied(), torch.randn(2, 4), sec.Weights())
+
+    assert [(g.name, g.size) for g in groups] == [("a", 16)]
+    assert [c.weight for c in groups.contractions] == ["a.weight", "a.weight"]
+
+
+@pytest.mark.parametrize("n", [0, -2])
+def test_blocks_have_a_size(n: int) -> None:
+    with pytest.raises(sec.SecateurError):
+        sec.Block(1, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -101,3 +102,203 @@ def test_networks_are_left_alone() -> None:
     assert not small.training
     after = [*model.state_dict().values(), *small.state_dict().values()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def _certified(
+    model: nn.Module, x: object, change: Callable[[nn.Module], object] = lambda small: None
+) -> sec.Certificate:
+    """Half of everything cut, something done to the result, and then compared."""
+    groups = sec.Channels().find(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    small = sec.shrink(model, plan)
+    with torch.no_grad():
+        change(small)
+    return sec.certify(model, small, plan, x)
+
+
+class Shaped(nn.Module):
+    """A network with the outputs that a test asks for."""
+
+    def __init__(self, out: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.up, self.down, self.out = nn.Linear(4, 8), nn.Linear(8, 3), out
+
+    def forward(self, x: Tensor) -> object:
+        return self.out(self.down(self.up(x).tanh()))
+
+
+def _infinite(y: Tensor) -> Tensor:
+    return torch.where(torch.arange(3) == 1, -float("inf"), y)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        lambda y: (y, {"a": [y * 2], "b": None}),
+        lambda y: torch.complex(y, -y),
+        lambda y: (y, (y > 0).long(), y.argmax(1)),
+        _infinite,
+        lambda y: torch.where(torch.arange(3) == 1, float("nan"), y),
+        lambda y: (y, y[:0]),
+        lambda y: (y, y.half()),
+    ],
+    ids=["nest", "complex", "ints", "infinity", "nan", "empty", "half"],
+)
+def test_any_outputs_are_compared(out: Callable[[Tensor], object]) -> None:
+    torch.manual_seed(0)
+    model, x = Shaped(out).eval(), torch.randn(6, 4)
+    good = _certified(model, x)
+    bad = _certified(model, x, lambda small: small.up.bias.add_(0.1))
+
+    assert good.exact
+    assert 0 < good.max_abs_output < float("inf")
+    assert not bad.exact
+    assert not bad.holds
+    assert bad.max_abs_diff > 1e-3
+
+
+def test_a_number_that_is_none_on_one_side_only_is_infinitely_far() -> None:
+    model, x = Shaped(lambda y: y).eval(), torch.randn(6, 4)
+    certificate = _certified(model, x, lambda small: small.down.bias[:1].fill_(float("nan")))
+
+    assert certificate.max_abs_diff == float("inf")
+    assert not certificate.exact
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_narrow_networks_are_compared_in_double(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Net(nn.Identity()).to(dtype).eval()
+    groups = sec.Channels().find(model, torch.randn(6, 4, dtype=dtype))
+    plan = sec.Plan(groups, {"up": torch.arange(8) % 2 == 0})
+    certificate = sec.certify(model, sec.shrink(model, plan), plan, torch.randn(6, 4, dtype=dtype))
+
+    assert certificate.dtype == "float64"
+    assert certificate.exact
+    assert {p.dtype for p in model.parameters()} == {dtype}
+
+
+def test_a_network_that_insists_on_its_dtype_is_compared_in_it() -> None:
+    def single(y: Tensor) -> Tensor:
+        return y @ torch.ones(3, 3, dtype=torch.float32)
+
+    torch.manual_seed(0)
+    model, x = Shaped(single).eval(), torch.randn(6, 4)
+    good = _certified(model, x)
+    bad = _certified(model, x, lambda small: small.up.bias.add_(0.1))
+
+    assert (good.dtype, good.exact, bad.exact) == ("float32", True, False)
+    assert good.tolerance > 1e-6
+
+
+def test_what_is_drawn_inside_is_drawn_alike() -> None:
+    torch.manual_seed(0)
+    model, x = Shaped(lambda y: y + torch.randn(3)).eval(), torch.randn(6, 4)
+    state = torch.get_rng_state()
+    groups = sec.Channels().find(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    small = sec.shrink(model, plan)
+    before = torch.get_rng_state()
+
+    assert sec.certify(model, small, plan, x).exact
+    assert torch.equal(torch.get_rng_state(), before)
+    assert state.shape == before.shape
+
+
+class Writes(nn.Module):
+    """Writes into its input, a buffer and a parameter while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 0.5
+        self.runs += 1
+        with torch.no_grad():
+            self.down.weight.clamp_(-0.2, 0.2)
+        self.up.weight.data = self.up.weight.data * 0.9
+        return self.down(self.up(x).tanh()) * self.runs
+
+
+def test_networks_that_write_while_they_run_are_left_alone() -> None:
+    torch.manual_seed(0)
+    model, x = Writes().eval(), torch.randn(6, 4)
+    before = [t.clone() for t in (*model.state_dict().values(), x)]
+    groups = sec.groups(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    small = sec.shrink(model, plan)
+    certificate = sec.certify(model, small, plan, x)
+
+    assert [g.name for g in groups] == ["up"]
+    assert certificate.exact
+    after = [*model.state_dict().values(), x]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_network_with_a_layer_too_few_is_named() -> None:
+    model, small, plan, x = _case(nn.Identity())
+    small.down = nn.Linear(4, 3, bias=False)
+
+    with pytest.raises(sec.SecateurError, match="has None") as caught:
+        sec.certify(model, small, plan, x)
+    assert caught.value.where == "down.bias"
+
+
+def test_outputs_of_other_shapes_are_an_error() -> None:
+    model, small, plan, x = _case(nn.Identity())
+    small.norm = nn.Unflatten(1, (1, 4))
+
+    with pytest.raises(sec.SecateurError, match="other shapes"):
+        sec.certify(model, small, plan, x)
+
+
+@pytest.mark.parametrize("x", [torch.randn(6, 5), (torch.randn(6, 4), 3), {"y": torch.randn(6, 4)}])
+def test_a_wrong_example_is_told(x: object) -> None:
+    model, small, plan, _ = _case(nn.Identity())
+
+    with pytest.raises(sec.SecateurError, match="does not run") as caught:
+        sec.certify(model, small, plan, x)
+    assert caught.value.hint
+
+
+def test_masks_that_do_not_matter_are_seen() -> None:
+    """`moved` is 0 where what went away did nothing: then equality says nothing."""
+    model, _, plan, x = _case(nn.Identity())
+    with torch.no_grad():
+        model.down.weight.zero_()
+    certificate = sec.certify(model, sec.shrink(model, plan), plan, x)
+
+    assert certificate.exact
+    assert certificate.moved == 0
+
+
+def test_a_group_that_lost_nothing_declares_nothing() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(3, 4)
+    groups = sec.groups(model, x)
+    masks = {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}
+    masks["2"][1] = False
+    plan = sec.Plan(groups, masks)
+
+    assert groups["0"].declared
+    assert sec.certify(model, sec.shrink(model, plan), plan, x).declared == ()
+
+
+def test_a_single_bit_changes_a_hash() -> None:
+    model, small, plan, x = _case(nn.Identity())
+    first = sec.certify(model, small, plan, x)
+    for tensor, field in ((model.up.weight, "model"), (small.down.bias, "small"), (x, "example")):
+        with torch.no_grad():
+            bits = tensor.view(torch.int32).view(-1)
+            bits[0] ^= 1
+        second = sec.certify(model, small, plan, x)
+        with torch.no_grad():
+            bits[0] ^= 1
+
+        changed = {n for n in ("model", "small", "plan", "example") if getattr(first, n) != getattr(second, n)}
+        assert changed == {field}
+    other = sec.Plan(plan.groups, {"up": torch.arange(8) % 2 == 1})
+
+    assert sec.certify(model, sec.shrink(model, other), other, x).plan != first.plan
+    assert len(first.plan) == 64

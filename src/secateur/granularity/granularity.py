@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from secateur.types.group import Fixed, Group, Groups, Member, Role
 Keep = Sequence[str | nn.Module]
 
 
+@runtime_checkable
 class Granularity(Protocol):
     """A kind of unit. `find` returns the groups of a network; it leaves the network as it was."""
 

@@ -19,6 +19,10 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     Raises:
         PlanError: names the first tensor that is missing or has another shape.
     """
+    given: tuple[object, object] = (model, plan)
+    if not (isinstance(given[0], nn.Module) and isinstance(given[1], Plan)):
+        kinds = " and ".join(type(value).__name__ for value in given)
+        raise PlanError(f"a network and a plan were expected, found {kinds}")
     tensors = named_tensors(model)
     hint = "was the plan made for another network, or is this one already shrunk?"
     for name, shape in plan.groups.shapes.items():

@@ -12,10 +12,12 @@ from secateur.errors import PlanError
 from secateur.mask.check import check_fits
 from secateur.mask.copies import copy_with
 from secateur.types.equation import Attribute
-from secateur.types.group import Group, Groups
+from secateur.types.group import Groups
 from secateur.types.kept import as_mask, kept
 from secateur.types.plan import Plan
 from secateur.types.solve import solve
+
+Kept = Mapping[tuple[int, ...], Tensor]  # dims → bool (product of their sizes,)
 
 
 def shrink(model: nn.Module, plan: Plan) -> nn.Module:
@@ -31,27 +33,16 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     check_fits(model, plan)
     if plan.removed == 0:
         raise PlanError("the plan removes nothing", hint="is the budget met already?")
-    removable = _part(plan, [group for group in plan.groups if group.removable])
-    maskable = _part(plan, [group for group in plan.groups if not group.removable])
-    cut = kept(removable.groups, removable.masks)
-    hidden = kept(maskable.groups, maskable.masks, only_masked=True)
+    gone, zero = (
+        {g.name: plan.masks[g.name] for g in plan.groups if g.removable is removable}
+        for removable in (True, False)
+    )
+    cut, hidden = kept(plan.groups, gone), kept(plan.groups, zero, only_masked=True)
     small = copy_with(
         model, lambda name, tensor: _sliced(tensor, cut.get(name, {}), hidden.get(name, {}))
     )
-    _set_attributes(small, _attributes(removable.groups, removable.masks))
+    _set_attributes(small, _attributes(plan.groups, gone))
     return small
-
-
-def _part(plan: Plan, groups: list[Group]) -> Plan:
-    """The plan for some of its groups."""
-    whole = plan.groups
-    part = Groups(
-        tuple(groups), (), whole.shapes, whole.parameters, whole.extents, (), whole.equations
-    )
-    return Plan(part, {group.name: plan.masks[group.name] for group in groups}, plan.about)
-
-
-Kept = Mapping[tuple[int, ...], Tensor]  # dims → bool (product of their sizes,)
 
 
 def _sliced(tensor: Tensor, cut: Kept, hidden: Kept) -> Tensor:

@@ -128,6 +128,9 @@ def trace(model: nn.Module, example: Any) -> Tape:
         KeyError,
         AttributeError,
         AssertionError,
+        ArithmeticError,
+        StopIteration,
+        OSError,
     ) as e:
         raise ModelError(
             f"the model does not run on the example: {type(e).__name__}: {e}",

@@ -121,9 +121,7 @@ def _flat(values: Any) -> list[Any]:
 
 def _counts(name: str, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Arguments that a rule of the operator below turns into an equation."""
-    if name.startswith("conv_transpose"):
-        return {"groups": args[6] if len(args) > 6 else kwargs.get("groups", 1)}
-    if name.startswith("conv"):
+    if name.startswith("conv"):  # the transposed ones have it at the same place
         return {"groups": args[6] if len(args) > 6 else kwargs.get("groups", 1)}
     if name == "group_norm":
         return {"num_groups": args[1] if len(args) > 1 else kwargs["num_groups"]}

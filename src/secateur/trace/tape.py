@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,15 +17,16 @@ from secateur.trace.place import line_of_model
 from secateur.trace.records import Block, Number, Product, Reason, Seen, Size, Statistic
 from secateur.types.equation import Constant, Count, Expression
 
-_LABELS = "_secateur_labels"
-_VIEWS = "_secateur_views"
-_VIEWS = "_secateur_views"
+_RUNS = itertools.count()
 
 
 class Tape:
     """The state of one run: classes of ids, and everything noted on the way."""
 
     def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        # A name of its own: tensors that outlive a run (a cache) must not speak in the next one.
+        run = next(_RUNS)
+        self._labels_key, self._views_key = f"_secateur_labels_{run}", f"_secateur_views_{run}"
         self.classes = Classes()
         self.reasons: list[Reason] = [Reason("", "", "")]  # FREE is 0
         self.blocks: list[Block] = []
@@ -77,7 +79,7 @@ class Tape:
             if known is None:
                 known = self._named[id(tensor)] = self._leaves(tensor, name)
         else:
-            known = getattr(tensor, _LABELS, None)
+            known = getattr(tensor, self._labels_key, None)
             if known is None:
                 return Labels()
         if known.version != self.classes.version:
@@ -89,7 +91,7 @@ class Tape:
         """A tensor's fields as they were last looked up."""
         if id(tensor) in self._names:
             return self.labels(tensor).fields
-        known: Labels | None = getattr(tensor, _LABELS, None)
+        known: Labels | None = getattr(tensor, self._labels_key, None)
         return [] if known is None else known.fields
 
     def fresh(self, field: Field) -> Field | None:
@@ -138,7 +140,7 @@ class Tape:
         if id(tensor) in self._names:
             self._named[id(tensor)] = labels
         else:
-            setattr(tensor, _LABELS, labels)
+            setattr(tensor, self._labels_key, labels)
 
     def apart(self, fields: Sequence[Field]) -> list[Field]:
         """One field where several lie on the same dims, as after two dims were viewed as one.
@@ -202,7 +204,7 @@ class Tape:
         if id(view) not in self._names:
             sharing = self._sharing(of)
             sharing.append(weakref.ref(view))
-            setattr(view, _VIEWS, sharing)
+            setattr(view, self._views_key, sharing)
 
     def aliases(self, tensor: Tensor) -> list[Tensor]:
         """Other living tensors that share memory with this one."""
@@ -213,10 +215,10 @@ class Tape:
         """The list, common to all views of one memory, of those who look at it."""
         if id(tensor) in self._names:  # the user's own tensors carry no attribute of ours
             return self._views_of_named.setdefault(id(tensor), [weakref.ref(tensor)])
-        views: list[weakref.ref[Tensor]] | None = getattr(tensor, _VIEWS, None)
+        views: list[weakref.ref[Tensor]] | None = getattr(tensor, self._views_key, None)
         if views is None:
             views = [weakref.ref(tensor)]
-            setattr(tensor, _VIEWS, views)
+            setattr(tensor, self._views_key, views)
         return views
 
     def doubt(self, tensor: Tensor) -> None:

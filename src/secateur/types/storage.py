@@ -102,7 +102,7 @@ def unpack_groups(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> G
     extents = []
     for entry in header["extents"]:
         size = int(entry["size"])
-        if not 0 < size < _LARGEST:
+        if not 0 <= size < _LARGEST:
             raise ValueError(f"an extent cannot have {size} indices")
         parts = tuple(
             (name, _vector(tensors[key], size, sizes[name])) for name, key in entry["parts"]
