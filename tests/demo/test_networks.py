@@ -66,7 +66,7 @@ def test_the_weights_follow_the_seed() -> None:
     ("text", "error", "message"),
     [
         ("resnet2", UnknownNameError, "resnet20"),
-        ("", UnknownNameError, "one of lenet300"),
+        ("", UnknownNameError, "known are lenet300"),
         ("resnet20?depth=21", OptionError, r"6n \+ 2"),
         ("resnet20?wide=3", OptionError, r"no option 'wide'\n.*width"),
         ("lenet300?width=3", OptionError, "no option 'width'"),

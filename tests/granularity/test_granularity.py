@@ -101,7 +101,7 @@ def test_keep_must_be_a_list() -> None:
         sec.groups(Net(), EXAMPLE, sec.Channels(keep="conv"))
 
 
-SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+SHAPES = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
 
 
 class OneWeight(nn.Module):
@@ -114,8 +114,6 @@ class OneWeight(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.layer.weight
-        if weight.dim() == 1:
-            return x.new_zeros(2, len(weight)) @ weight
         if weight.dim() == 2:
             return nn.functional.linear(x.new_zeros(2, weight.shape[1]), weight)
         convolution = (nn.functional.conv1d, nn.functional.conv2d)[weight.dim() - 3]
@@ -181,16 +179,13 @@ def test_blocks_are_consecutive_along_their_dim(
 
 
 @settings(max_examples=20)
-@given(st.sampled_from([(1, 2), (2, 4), (3, 4), (4, 4)]), st.sampled_from([0, 1, -1]))
+@given(st.sampled_from([(1, 2), (2, 4), (3, 4), (1, 4)]), st.sampled_from([0, 1, -1]))
 def test_exactly_k_of_n_are_left(pattern: tuple[int, int], dim: int) -> None:
     """Allocated, masked and written: every block of the weight itself is counted."""
     (k, n), model = pattern, OneWeight((4, 8, 4))
     groups = sec.Block(k, n, dim=dim).find(model, torch.zeros(1))
     scores = sec.score(model, groups, None, [sec.Random(seed=1)])
     plan = sec.allocate(groups, scores, sec.Uniform(by="random"), None)
-    if k == n:
-        assert plan.removed == 0
-        return
     weight = sec.shrink(model, plan).layer.weight
     counts = (weight != 0).movedim(dim, -1).reshape(-1, n).sum(1)
 
@@ -203,7 +198,9 @@ def test_masks_that_are_only_masks_cut_nothing() -> None:
     plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
     small = sec.shrink(model, plan)
 
-    assert [t.shape for t in small.state_dict().values()] == [t.shape for t in model.state_dict().values()]
+    assert [t.shape for t in small.state_dict().values()] == [
+        t.shape for t in model.state_dict().values()
+    ]
     assert (small.conv.weight == 0).sum() == (small.conv.weight.numel() + 1) // 2
     assert torch.equal(small.conv.bias, model.conv.bias)
     assert sec.certify(model, small, plan, EXAMPLE).exact

@@ -275,7 +275,12 @@ def test_masks_that_do_not_matter_are_seen() -> None:
 
 
 def test_a_group_that_lost_nothing_declares_nothing() -> None:
-    model, x = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(3, 4)
+    model, x = (
+        nn.Sequential(
+            nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 2)
+        ),
+        torch.randn(3, 4),
+    )
     groups = sec.groups(model, x)
     masks = {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}
     masks["2"][1] = False
@@ -296,7 +301,11 @@ def test_a_single_bit_changes_a_hash() -> None:
         with torch.no_grad():
             bits[0] ^= 1
 
-        changed = {n for n in ("model", "small", "plan", "example") if getattr(first, n) != getattr(second, n)}
+        changed = {
+            n
+            for n in ("model", "small", "plan", "example")
+            if getattr(first, n) != getattr(second, n)
+        }
         assert changed == {field}
     other = sec.Plan(plan.groups, {"up": torch.arange(8) % 2 == 1})
 

@@ -110,7 +110,9 @@ def test_what_is_not_a_number_is_masked_too(model: nn.Module, plan: sec.Plan) ->
 
 
 def test_one_mask_inside_another(model: nn.Module, plan: sec.Plan) -> None:
-    wider = sec.Plan(plan.groups, {name: torch.arange(m.numel()) > 0 for name, m in plan.masks.items()})
+    wider = sec.Plan(
+        plan.groups, {name: torch.arange(m.numel()) > 0 for name, m in plan.masks.items()}
+    )
     before = _bytes(model)
     with sec.masked(model, plan):
         once = _bytes(model)
@@ -132,7 +134,9 @@ def test_it_gives_the_model_and_takes_gradients(model: nn.Module, plan: sec.Plan
     assert [p.requires_grad for p in model.parameters()] == frozen
 
 
-def test_what_is_written_inside_is_lost_where_there_is_a_mask(model: nn.Module, plan: sec.Plan) -> None:
+def test_what_is_written_inside_is_lost_where_there_is_a_mask(
+    model: nn.Module, plan: sec.Plan
+) -> None:
     before = _bytes(model)
     with sec.masked(model, plan), torch.no_grad():
         model.up.weight.add_(1)

@@ -245,7 +245,10 @@ def test_masked_and_cut_units_in_one_plan() -> None:
     channels, weights = sec.groups(model, x), sec.groups(model, x, sec.Weights())
     inner = dataclasses.replace(weights["2"], name="inside")
     groups = dataclasses.replace(channels, groups=(*channels.groups, inner))
-    masks = {"0": torch.tensor([True, False, True, True]), "inside": torch.ones(8, dtype=torch.bool)}
+    masks = {
+        "0": torch.tensor([True, False, True, True]),
+        "inside": torch.ones(8, dtype=torch.bool),
+    }
     masks["inside"][[1, 4]] = False  # of two rows of four, the second goes with its channel
     small = sec.shrink(model, sec.Plan(groups, masks))
     expected = model[2].weight.clone()

@@ -210,6 +210,12 @@ def test_bounds_count_what_lies_before_them(start: int | None, stop: int | None,
     assert not any(h.held(0, dim % 3))
 
 
+def test_one_index_by_an_attribute() -> None:
+    h = Heard(lambda h, x: x[:, h.size("a", 1) :], (3, 6))
+
+    assert h.equations() == {(A("a", 1), 1, True)}
+
+
 @pytest.mark.parametrize(("low", "high"), [(-2, None), (None, -2), (-4, -1), (-6, None)])
 def test_negative_bounds_count_what_lies_behind_them(low: int | None, high: int | None) -> None:
     def function(h: Heard, x: Tensor) -> Tensor:
@@ -228,6 +234,9 @@ def test_negative_bounds_count_what_lies_behind_them(low: int | None, high: int 
 def test_literal_bounds_hold_what_they_count() -> None:
     assert Heard(lambda h, x: x[:, :2], (3, 6)).held(0, 1) == [True] * 2 + [False] * 4
     assert Heard(lambda h, x: x[:, 2:], (3, 6)).held(0, 1) == [True] * 2 + [False] * 4
+    assert Heard(lambda h, x: x[:, 1:], (3, 6)).held(0, 1) == [True] + [False] * 5
+    assert Heard(lambda h, x: x[:, :-1], (3, 6)).held(0, 1) == [False] * 5 + [True]
+    assert Heard(lambda h, x: x.split([1, 5], 1)[1], (3, 6)).held(0, 1) == [True] * 6
     assert Heard(lambda h, x: x[:, -2:], (3, 6)).held(0, 1) == [False] * 4 + [True] * 2
     assert Heard(lambda h, x: x[:, 1:5], (3, 6)).held(0, 1) == [True] * 5 + [False]
     assert Heard(lambda h, x: x.narrow(1, 1, 2), (3, 6)).held(0, 1) == [True] * 3 + [False] * 3
@@ -415,6 +424,7 @@ def test_two_listeners_for_one_function_are_a_fault() -> None:
     [
         (lambda n, x: x.view(x.shape[0], x.shape[1] // n.sizes[0], n.sizes[0]).sum(2), 3),
         (lambda n, x: x.view(-1, n.sizes[0], x.shape[1] // n.sizes[0]).cumsum(2), 2),
+        (lambda n, x: x[:, 1:] * 2, 5),
         (lambda n, x: x[:, n.sizes[0] :] * 2, 5),  # one must stay of those that are read
         (lambda n, x: torch.cat([x[:, : n.sizes[0]], x[:, n.sizes[0] :].sin()], 1), 6),
         (lambda n, x: torch.cat(x.tensor_split((n.sizes[0],), 1)[::-1], 1), 4),

@@ -21,8 +21,8 @@ def kept_parameters(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[st
     """
     if isinstance(keep, str | nn.Module):
         raise OptionError("`keep` is a list", where="keep", hint=f"keep=[{keep!r}]"[:80])
-    tensors = [name for name, _ in [*model.named_parameters(), *model.named_buffers()]]
-    modules = {path: module for path, module in model.named_modules() if path}
+    tensors = _first_names(model)
+    modules = {p: module for p, module in model.named_modules(remove_duplicate=False) if p}
     kept: set[str] = set()
     for entry in keep:
         if isinstance(entry, nn.Module):
@@ -31,7 +31,7 @@ def kept_parameters(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[st
         else:
             paths = [path for path in modules if fnmatchcase(path, entry)]
             direct = [name for name in tensors if fnmatchcase(name, entry)]
-            kept.update(direct)
+            kept.update(tensors[name] for name in direct)
             found = bool(paths or direct)
         if not found:
             close = get_close_matches(str(entry), [*modules, *tensors], 3)
@@ -41,5 +41,15 @@ def kept_parameters(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[st
                 hint=f"did you mean {', '.join(close)}?" if close else "see print(model)",
             )
         for path in paths:
-            kept.update(name for name in tensors if name.startswith(f"{path}."))
+            kept.update(first for name, first in tensors.items() if name.startswith(f"{path}."))
     return kept
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Every name of every parameter and buffer, and the first one of those that it has."""
+    first: dict[int, str] = {}
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}

@@ -118,7 +118,13 @@ def trace(model: nn.Module, example: Any) -> Tape:
     tag_attributes(twin, tape)
     handles = [_follow(module, path, tape) for path, module in twin.named_modules() if path]
     try:
-        with _plain_kernels(twin), torch.no_grad(), SizeMode(tape), LabelMode(tape):
+        with (
+            _plain_kernels(twin),
+            torch.random.fork_rng(devices=[]),
+            torch.no_grad(),
+            SizeMode(tape),
+            LabelMode(tape),
+        ):
             out = call(twin, given)
     except (
         RuntimeError,

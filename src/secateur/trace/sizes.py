@@ -48,15 +48,19 @@ class Spoken:
             return list(given[0])
         return [v for v in given if isinstance(v, int) and not isinstance(v, bool)]
 
-    def is_size(self, value: Any, fields: Sequence[Field], dim: int, size: int) -> None:
-        """`value` is the size of a dim with these fields."""
-        self.tape.size(expression_of(value, self.tape), fields, dim, size)
+    def is_size(
+        self, value: Any, tensor: Tensor, dim: int, start: int = 0, size: int | None = None
+    ) -> None:
+        """`value` is the size of a dim of a tensor, or how many indices it has from `start` on."""
+        fields = self.tape.labels(tensor).fields
+        count = tensor.shape[dim] if size is None else size
+        self.tape.size(expression_of(value, self.tape), fields, dim, count, start)
 
     def are_sizes(self, values: Sequence[Any], out: Tensor) -> None:
         """Values are the sizes of a tensor's dims; -1 says nothing."""
         for dim, value in enumerate(values):
             if isinstance(value, int) and int(value) != -1 and dim < out.dim():
-                self.is_size(value, self.tape.labels(out).fields, dim, out.shape[dim])
+                self.is_size(value, out, dim)
 
 
 Listener = Callable[[Spoken], None]
@@ -198,12 +202,14 @@ def split(said: Spoken) -> None:
     values = said.arg(
         1, "split_size_or_sections", said.kwargs.get("split_size", said.kwargs.get("split_sizes"))
     )
-    dim = int(said.arg(2, "dim", 0))
+    source = said.args[0]
+    dim = normal(int(said.arg(2, "dim", 0)), source.dim())
     sizes = list(values) if isinstance(values, (list, tuple)) else [values] * len(said.out)
+    start = 0
     for part, value in zip(said.out, sizes, strict=True):
-        d = normal(dim, part.dim())
-        if part.shape[d] == int(value):
-            said.is_size(value, said.tape.labels(part).fields, d, part.shape[d])
+        if part.shape[dim] == int(value):  # the last one may be shorter
+            said.is_size(value, source, dim, start, part.shape[dim])
+        start += part.shape[dim]
 
 
 @listen("chunk")
@@ -219,8 +225,7 @@ def narrow(said: Spoken) -> None:
     start, length = said.arg(2, "start"), said.arg(3, "length")
     _range(said, source, dim, start)
     if isinstance(start, int) and int(start) >= 0:
-        part = _part(said, source, dim, 0, int(start) + int(length))
-        said.is_size(start + length, part, dim, int(start) + int(length))
+        said.is_size(start + length, source, dim, 0, int(start) + int(length))
 
 
 @listen("__getitem__")
@@ -254,14 +259,7 @@ def _range(said: Spoken, source: Tensor, dim: int, *bounds: Any) -> None:
         if not isinstance(bound, int) or abs(int(bound)) >= size or int(bound) == 0:
             continue
         start, length = (0, int(bound)) if int(bound) > 0 else (size + int(bound), -int(bound))
-        part = _part(said, source, dim, start, length)
-        said.is_size(bound if int(bound) > 0 else -bound, part, dim, length)
-
-
-def _part(said: Spoken, source: Tensor, dim: int, start: int, length: int) -> list[Field]:
-    """The fields along a dim, for a range of it."""
-    along = [f for f in said.tape.labels(source).fields if dim in f.dims]
-    return [f.over(f.ids.narrow(dim, start, length)) for f in along]
+        said.is_size(bound if int(bound) > 0 else -bound, source, dim, start, length)
 
 
 @listen(

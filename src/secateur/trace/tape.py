@@ -304,16 +304,19 @@ class Tape:
         self.extents.append((size, rows_of_ids))
         return len(self.extents) - 1
 
-    def size(self, expression: Expression, fields: Sequence[Field], dim: int, size: int) -> None:
-        """The code said that a dim has the size `expression`."""
-        along = [f for f in fields if dim in f.dims]
+    def size(
+        self, expression: Expression, fields: Sequence[Field], dim: int, size: int, start: int = 0
+    ) -> None:
+        """The code said that a dim, or `size` indices of it from `start` on, are `expression` many."""
+        along = [self.row(f, [dim])[start : start + size] for f in fields if dim in f.dims]
         if isinstance(expression, Constant):
-            if along:
-                why = f"the code says {expression.value} for this size"
-                self.pin(along, [dim], self.reason(self.function or "", why))
+            why = f"the code says {expression.value} for this size"
+            for ids in along:
+                self.classes.pin(ids, self.number(self.reason(self.function or "", why)))
             return
         reason = self.reason(self.function or "", "the code computes this size")
-        self.sizes.append(Size(expression, self.extent(along, dim, size), reason))
+        self.extents.append((size, along))
+        self.sizes.append(Size(expression, len(self.extents) - 1, reason))
 
     def note_number(self, expression: Expression, reason: Reason) -> None:
         """The code used a size as a number."""
