@@ -166,7 +166,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3, help="median of so many")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds a network and tool")
-    parser.add_argument("--only", nargs="*", help="names of networks")
+    parser.add_argument("--only", nargs="*", help="names of networks; printed, not written")
+    parser.add_argument("--out", help="a name for the results of --only, which are then written")
     options = parser.parse_args()
     pythons = dict(zip(TOOLS, (sys.executable, options.peer_python), strict=True))
     rows: list[Row] = []
@@ -179,6 +180,8 @@ def main() -> int:
             )
     arguments = [f"--sets {' '.join(options.sets)}", f"--seed {options.seed}"]
     arguments += [f"--repeats {options.repeats}", f"--timeout {options.timeout:g}"]
+    if options.only:
+        arguments += [f"--only {' '.join(options.only)}", f"--out {options.out}"]
     arguments.append("--peer-python PYTHON")
     result = {
         "command": " ".join(["python benchmarks/tracer_vs_torch_pruning.py", *arguments]),
@@ -186,10 +189,11 @@ def main() -> int:
         "machine": machine(options.peer_python),
         "rows": rows,
     }
-    if not options.only:
+    name = options.out if options.only else "tracer"
+    if name:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "tracer.json").write_text(json.dumps(result, indent=1) + "\n")
-        (RESULTS / "tracer.md").write_text(table(rows))
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        (RESULTS / f"{name}.md").write_text(table(rows))
     print(table(rows))
     return 0
 

@@ -80,6 +80,7 @@ def test_the_console_script_is_this(tmp_path: Path) -> None:
 def test_an_interrupt_ends_with_130_and_can_be_taken_up(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell put us behind &
 import secateur.cli.verbs.prune as prune
 from secateur.cli import main
 whole = prune.run_request

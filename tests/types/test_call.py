@@ -70,3 +70,23 @@ def test_device_of_a_model_without_tensors_is_the_cpu() -> None:
     assert device_of(nn.ReLU()) == torch.device("cpu")
     assert device_of(nn.Linear(1, 1, device="meta")) == torch.device("meta")
     assert device_of(nn.BatchNorm1d(2, affine=False, device="meta")) == torch.device("meta")
+
+
+class Pair(NamedTuple):
+    a: Tensor
+    b: list[Tensor]
+
+
+def test_a_clone_has_tensors_of_its_own() -> None:
+    x = torch.zeros(2, requires_grad=True)
+    for example in (x, (x, 3), [x], {"x": x, "n": {"y": [x]}}, Pair(x, [x])):
+        copied = cloned(example)
+
+        assert type(copied) is type(example)
+        for tensor in tensors(copied):
+            assert tensor is not x
+            assert tensor.data_ptr() != x.data_ptr()
+            assert torch.equal(tensor, x)
+            assert not tensor.requires_grad
+    assert cloned((x, 3))[1] == 3
+    assert cloned("text") == "text"

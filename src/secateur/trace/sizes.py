@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from secateur.trace.field import Field
 from secateur.trace.register import registrar
 from secateur.trace.rules.table import normal, tensors
 from secateur.trace.tagged import Tagged, expression_of, note_number

@@ -277,6 +277,24 @@ def test_like_tensors_have_the_labels_of_what_they_are_like() -> None:
     assert free(assert_exact(model, example(model, 2)), "writer.weight:0") == 5
 
 
+@pytest.mark.parametrize(
+    "noise",
+    [
+        torch.rand_like,
+        torch.randn_like,
+        lambda x: torch.randn(x.shape[1], 1).double(),
+        lambda x: torch.rand(x.shape).double(),
+    ],
+)
+def test_numbers_drawn_for_each_channel_are_declared(noise: Callable[[Tensor], Tensor]) -> None:
+    """With fewer channels, other numbers are drawn for those that are left."""
+    model = between(lambda n, x: x * noise(x), 5, (2,))
+    groups = assert_exact(model, example(model, 2), declared=True)
+
+    assert free(groups, "writer.weight:0") == 5
+    assert [place.operator[:4] for place in groups.groups[0].declared] == ["rand"]
+
+
 def test_the_tag_of_torch_decides() -> None:
     assert is_pointwise("sinh")
     assert is_pointwise("hardswish")  # only some of its overloads have the tag

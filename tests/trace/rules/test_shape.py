@@ -197,13 +197,19 @@ def test_shuffled_groups_lose_the_same(groups: int, width: int) -> None:
 
 @FEW
 @given(SHAPES.filter(lambda s: len(s) > 1), st.data())
-def test_a_diagonal_carries_both_labels(shape: tuple[int, ...], data: st.DataObject) -> None:
-    offset = data.draw(st.integers(-shape[0] + 1, shape[1] - 1))
+def test_rows_and_columns_of_a_diagonal_meet(shape: tuple[int, ...], data: st.DataObject) -> None:
+    offset = data.draw(st.sampled_from([0, 0, 0, -1, 1]))
+    if data.draw(st.booleans()):
+        shape = (shape[0], shape[0], *shape[2:])
     ran = alone(lambda x: x.diagonal(offset), shape)
     if ran.out.numel() > 1:
-        twin = numbered(shape).diagonal(offset)
-
-        assert labels(ran, ran.out) == carried(ran, twin)
+        assert labels(ran, ran.out) == carried(ran, numbered(shape).diagonal(offset))
+    if shape[0] == shape[1] > 1 and offset == 0:
+        assert ran.classes(0, 0) == ran.classes(0, 1)
+        assert len(set(ran.classes(0, 0))) == shape[0]
+        assert not any(ran.pinned(0, 0))
+    else:
+        assert all(all(ran.pinned(0, d)) for d in (0, 1) if shape[d] > 1)
 
 
 @FEW
@@ -460,6 +466,14 @@ SHAPES_IN_NETWORKS: dict[str, tuple[Callable[[Any, Tensor], Tensor], Callable[[i
         lambda c: c // 2,
     ),
     "diagonal": (lambda n, x: x.diagonal(dim1=2, dim2=3), lambda c: c),
+    "trace of a covariance": (
+        lambda n, x: (x.flatten(2) @ x.flatten(2).mT).diagonal(dim1=1, dim2=2),
+        lambda c: c,
+    ),
+    "read as another type and back": (
+        lambda n, x: x.view(torch.int64).view(torch.float64),
+        lambda c: c,
+    ),
 }
 
 
@@ -483,6 +497,8 @@ def test_a_network_loses_units_exactly(name: str, channels: int, shifted: bool) 
         (lambda n, x: x.roll(1, 1), "roll"),
         (lambda n, x: sum(x.unbind(1)), "unbind"),
         (lambda n, x: x.view(2, 3, 2, 2, 2), "view"),
+        (lambda n, x: x.flatten(2).mT.diagonal(dim1=1, dim2=2), "diagonal"),
+        (lambda n, x: x.view(torch.int32).double(), "view"),
         (lambda n, x: x.as_strided((2, 3, 2), (24, 4, 1)), "as_strided"),
         (lambda n, x: F.pad(x, (0, 0, 0, 0, -1, 0)), "pad"),
         (lambda n, x: torch.cat(x.split([2, 4], 1)[::-1], 1), "split"),

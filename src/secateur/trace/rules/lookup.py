@@ -95,6 +95,9 @@ def factory(tape: Tape, call: Call) -> None:
     out = call.outputs[0]
     zero = "zeros" in call.name or call.get("fill_value") == 0
     fields = tape.leaf_fields(out, "", zero=zero)
+    if call.name.startswith("rand"):
+        reason = tape.reason(call.name, "draws other numbers for fewer channels")
+        tape.declare(fields, range(out.dim()), reason)
     tape.put(out, fields)
     if tape.function is None:
         tape.pin(fields, None, tape.reason(call.name, "is made in a size that cannot follow"))

@@ -70,6 +70,9 @@ def filled(tape: Tape, call: Call) -> None:
     zero = call.name in ("zero", "zeros_like", "empty_like") or call.get("value") == 0
     zero = zero or call.get("fill_value") == 0
     fields = [replace(field, zero=zero) for field in tape.labels(source).fields]
+    if call.name in ("rand_like", "randn_like"):
+        reason = tape.reason(call.name, "draws other numbers for fewer channels")
+        tape.declare(fields, range(source.dim()), reason)
     tape.put(call.outputs[0], fields, constant=tape.labels(source).constant)
 
 

@@ -35,6 +35,9 @@ def same(tape: Tape, call: Call) -> None:
 def view(tape: Tape, call: Call) -> None:
     """Reshape the labels. Dims before and after what is reshaped are left alone."""
     source, out = call.inputs[0], call.out
+    if source.numel() != out.numel():
+        refuse(tape, call, "is read in another type")
+        return
     before, after = tuple(source.shape), tuple(out.shape)
     head = 0
     while head < min(len(before), len(after)) and before[head] == after[head]:
@@ -73,6 +76,8 @@ def rerun(tape: Tape, call: Call) -> None:
         _pair(tape, call, source, 1, call["groups"])
     if call.name in ("pixel_shuffle", "pixel_unshuffle"):
         _pin_pixels(tape, call, source)
+    if call.name == "diagonal":
+        _pair_diagonal(tape, call, source)
     if call.name in ("view_as_real", "view_as_complex") or "unfold" in call.name:
         _keep(tape, source, out, _by_hand(tape, call, source))
         return
@@ -95,6 +100,21 @@ def _pin_pixels(tape: Tape, call: Call, source: Tensor) -> None:
         if channel in f.dims:
             apart = f.over(f.ids.unflatten(channel, (-1, factor, factor)))
             tape.pin([apart], [channel + 1, channel + 2], reason)
+
+
+def _pair_diagonal(tape: Tape, call: Call, source: Tensor) -> None:
+    """Row i and column i meet: they shrink alike, or not at all."""
+    one, other = normal(call["dim1"], source.dim()), normal(call["dim2"], source.dim())
+    fields = fields_of(tape, source)
+    rows = [tape.row(f, [one]) for f in fields if one in f.dims]
+    columns = [tape.row(f, [other]) for f in fields if other in f.dims]
+    reason = tape.reason(call.name, "takes row i of column i")
+    if call["offset"] or source.shape[one] != source.shape[other] or not (rows and columns):
+        tape.pin(fields, [one, other], reason)
+        return
+    for row in rows:
+        for column in columns:
+            tape.unify(row, column, reason)
 
 
 def _on_labels(call: Call, source: Tensor, ids: Tensor) -> Tensor:
