@@ -74,6 +74,13 @@ def test_what_is_pinned_is_dropped(tape: Tape, weight: Tensor) -> None:
     assert tape.reasons[int(tape.classes.reason(np.array([1]))[0])] == WHY
 
 
+def test_nothing_has_no_labels(tape: Tape, weight: Tensor) -> None:
+    empty = torch.randn(0, 1, 4)
+    tape.put(empty, tape.labels(weight).fields[1:])
+
+    assert tape.labels(empty).fields == []
+
+
 def test_pins_of_a_range_and_of_all(tape: Tape, weight: Tensor) -> None:
     tape.pin_range(tape.labels(weight).fields, 2, 1, 3, WHY)
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import DataError
-from secateur.types.call import batch_size, call, device_of, run, tensors, to
+from secateur.types.call import batch_size, call, cloned, device_of, run, tensors, to
 
 
 class Two(nn.Module):

@@ -84,7 +84,9 @@ def test_tensors_are_found_however_deep() -> None:
     a, b, c, d = (torch.full((1,), float(i)) for i in range(4))
     circle: list[object] = [d]
     circle.append(circle)
-    found = output_tensors({"x": (a, [b]), "y": Slotted({"z": c}), "n": 3, "w": "text", "c": circle})
+    found = output_tensors(
+        {"x": (a, [b]), "y": Slotted({"z": c}), "n": 3, "w": "text", "c": circle}
+    )
 
     assert [int(t) for t in found] == [0, 1, 2, 3]
     assert output_tensors(None) == []

@@ -134,6 +134,8 @@ class Tape:
     ) -> None:
         """Label a tensor that an operator returned."""
         kept = [f for f in (self.fresh(f) for f in fields) if f is not None]
+        if tensor.numel() == 0:  # nothing is there to be labelled
+            kept = []
         for field in kept:
             self.rectangle(field.ids)
         labels = Labels(kept, constant=constant, origin=origin)

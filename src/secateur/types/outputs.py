@@ -73,7 +73,9 @@ def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     for x, y in zip(a, b, strict=True):
         if x.numel():
             same = (x == y) | (x.isnan() & y.isnan())
-            gap = (x - y).abs().masked_fill(same, 0).nan_to_num(nan=float("inf"))
+            gap = (
+                (x - y).abs().masked_fill(same, 0).nan_to_num(nan=float("inf"), posinf=float("inf"))
+            )
             worst = max(worst, float(gap.max()))
     return worst
 
