@@ -64,6 +64,7 @@ def data(batches: Sequence[int] = (4, 4, 4)) -> list[tuple[Tensor, Tensor]]:
 
 def channels(model: Net, batch: int = 2) -> Groups:
     """Channels of both convolutions, coupled with all that goes with them."""
+    shape = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     first, second = model.conv1.out_channels, model.conv2.out_channels
     one, two = torch.arange(first), torch.arange(second)
     columns = two.repeat_interleave(SIDE * SIDE)
@@ -73,13 +74,13 @@ def channels(model: Net, batch: int = 2) -> Groups:
             "channel",
             first,
             (
-                Member("conv1.weight", (0,), one, Role.WRITES),
-                Member("conv1.bias", (0,), one, Role.WRITES),
-                Member("bn.weight", (0,), one, Role.SCALES),
-                Member("bn.bias", (0,), one, Role.SCALES),
-                Member("bn.running_mean", (0,), one, Role.SCALES),
-                Member("bn.running_var", (0,), one, Role.SCALES),
-                Member("conv2.weight", (1,), one, Role.READS),
+                Member("conv1.weight", shape["conv1.weight"], (0,), one, Role.WRITES),
+                Member("conv1.bias", shape["conv1.bias"], (0,), one, Role.WRITES),
+                Member("bn.weight", shape["bn.weight"], (0,), one, Role.SCALES),
+                Member("bn.bias", shape["bn.bias"], (0,), one, Role.SCALES),
+                Member("bn.running_mean", shape["bn.running_mean"], (0,), one, Role.SCALES),
+                Member("bn.running_var", shape["bn.running_var"], (0,), one, Role.SCALES),
+                Member("conv2.weight", shape["conv2.weight"], (1,), one, Role.READS),
             ),
         ),
         Group(
@@ -87,9 +88,9 @@ def channels(model: Net, batch: int = 2) -> Groups:
             "channel",
             second,
             (
-                Member("conv2.weight", (0,), two, Role.WRITES),
-                Member("conv2.bias", (0,), two, Role.WRITES),
-                Member("fc.weight", (1,), columns, Role.READS),
+                Member("conv2.weight", shape["conv2.weight"], (0,), two, Role.WRITES),
+                Member("conv2.bias", shape["conv2.bias"], (0,), two, Role.WRITES),
+                Member("fc.weight", shape["fc.weight"], (1,), columns, Role.READS),
             ),
         ),
     )
@@ -108,7 +109,7 @@ def inside(model: Net, kind: str, batch: int = 2, pattern: tuple[int, int] | Non
         shape = model.get_parameter(name).shape
         dims = tuple(range(len(shape))) if kind == "weight" else (0, 1)
         size = math.prod(shape[d] for d in dims)
-        member = Member(name, dims, torch.arange(size), Role.WRITES)
+        member = Member(name, tuple(shape), dims, torch.arange(size), Role.WRITES)
         label = name.removesuffix(".weight")
         groups.append(Group(label, kind, size, (member,), pattern=pattern, removable=False))
     widths = (model.conv1.out_channels, model.conv2.out_channels, model.fc.in_features)
@@ -141,14 +142,14 @@ def rows(sizes: Sequence[int], pattern: tuple[int, int] | None = None) -> Groups
     """
     groups, extents, contractions, shapes = [], [], [], {}
     for i, size in enumerate(sizes):
-        unit_of = torch.arange(size)
-        members = [Member(f"w{i}", (1,), unit_of, Role.READS)]
+        unit_of, last = torch.arange(size), i + 1 == len(sizes)
+        shapes[f"w{i}"] = (CLASSES if last else sizes[i + 1], size)
+        members = [Member(f"w{i}", shapes[f"w{i}"], (1,), unit_of, Role.READS)]
         if i:
-            members.append(Member(f"w{i - 1}", (0,), unit_of, Role.WRITES))
+            before = f"w{i - 1}"
+            members.append(Member(before, shapes[before], (0,), unit_of, Role.WRITES))
         groups.append(Group(f"g{i}", "channel", size, tuple(members), pattern=pattern))
         extents.append(Extent(size, ((f"g{i}", unit_of),)))
-        last = i + 1 == len(sizes)
-        shapes[f"w{i}"] = (CLASSES if last else sizes[i + 1], size)
         touched = (i,) if last else (i, i + 1)
         contractions.append(Contraction(f"l{i}", "mm", CLASSES if last else 1, touched, f"w{i}"))
     return Groups(

@@ -73,8 +73,8 @@ def test_units_inside_weights_cost_what_they_are_used(kind: str) -> None:
 
 def test_members_of_one_tensor_may_overlap() -> None:
     """Rows of a 3 x 4 weight as channels, and its single weights besides."""
-    rows_of = Group("r", "channel", 3, (Member("w", (0,), torch.arange(3), Role.WRITES),))
-    single = Group("s", "weight", 12, (Member("w", (0, 1), torch.arange(12), Role.WRITES),))
+    rows_of = Group("r", "channel", 3, (Member("w", (3, 4), (0,), torch.arange(3), Role.WRITES),))
+    single = Group("s", "weight", 12, (Member("w", (3, 4), (0, 1), torch.arange(12), Role.WRITES),))
     product = Contraction("l", "mm", 4, (0,), "w", 5)
     extent = Extent(3, (("r", torch.arange(3)),))
     groups = Groups((rows_of, single), (), {"w": (3, 4)}, frozenset("w"), (extent,), (product,))

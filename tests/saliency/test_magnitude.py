@@ -50,7 +50,9 @@ class Loose(torch.nn.Module):
 def loose(members: list[tuple[str, tuple[int, ...], list[int], Role]], model: Loose) -> Groups:
     size = 1 + max(max(unit_of) for _, _, unit_of, _ in members)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-    made = tuple(Member(n, dims, torch.tensor(unit_of), r) for n, dims, unit_of, r in members)
+    made = tuple(
+        Member(n, shapes[n], dims, torch.tensor(unit_of), r) for n, dims, unit_of, r in members
+    )
     return Groups((Group("g", "channel", size, made),), shapes=shapes, parameters=frozenset(shapes))
 
 

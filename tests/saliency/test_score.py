@@ -126,7 +126,7 @@ def test_a_frozen_weight_held_as_a_buffer_is_scored_like_a_parameter() -> None:
             return F.linear(x, self.weight)
 
     weight, batches = torch.randn(CLASSES, 3), [(torch.randn(6, 3), torch.randint(CLASSES, (6,)))]
-    member = Member("weight", (1,), torch.arange(3), Role.WRITES)
+    member = Member("weight", (CLASSES, 3), (1,), torch.arange(3), Role.WRITES)
     found = []
     for buffer in (False, True):
         names = frozenset() if buffer else frozenset({"weight"})
@@ -152,7 +152,12 @@ def test_a_weight_the_loss_ignores_has_gradient_zero() -> None:
     unit_of = torch.arange(CLASSES)
     groups = Groups(
         tuple(
-            Group(n, "channel", CLASSES, (Member(f"{n}.weight", (0,), unit_of, Role.WRITES),))
+            Group(
+                n,
+                "channel",
+                CLASSES,
+                (Member(f"{n}.weight", (CLASSES, 3), (0,), unit_of, Role.WRITES),),
+            )
             for n in ("used", "idle")
         ),
         shapes={"used.weight": (CLASSES, 3), "idle.weight": (CLASSES, 3)},

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.granularity import Channels
-from secateur.types import Activation, Groups, Member
+from secateur.types import Groups, Member, Place
 from secateur.types.equation import Attribute, Constant, Count, Operation, attributes
 from tests.trace.law import randomised
 
@@ -64,10 +64,36 @@ def test_shapes_and_parameters_of_everything() -> None:
 
 def test_activations_show_the_units() -> None:
     groups = found(Dense(), 2, 3, 4)
-    seen = {(a.module, a.dim): a.unit_of.tolist() for a in groups["b"].activations}
+    seen = [(a.module, a.place, a.dim, a.unit_of.tolist()) for a in groups["b"].activations]
 
-    assert seen == {("b", 1): [0, 1, 2], ("norm", 2): [-1, -1, 0, 1, 2]}
-    assert all(isinstance(a, Activation) and a.output == 0 for a in groups["b"].activations)
+    both, flat = [-1, -1, 0, 1, 2], [-1] * 8 + [0] * 4 + [1] * 4 + [2] * 4
+    assert seen == [
+        ("b", Place.OUTPUT, 1, [0, 1, 2]),
+        ("norm", Place.INPUT, 2, both),
+        ("norm", Place.OUTPUT, 2, both),
+        ("head", Place.INPUT, 1, flat),
+    ]
+    assert all(a.position == 0 and a.writer == "b.weight" for a in groups["b"].activations)
+
+
+def test_what_two_layers_made_together_has_no_writer() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x).relu()
+            return self.head((x + self.b(x)).relu())
+
+    writers = [(a.module, a.place, a.writer) for a in found(Residual(), 2, 3)["a"].activations]
+
+    assert writers == [
+        ("a", Place.OUTPUT, "a.weight"),
+        ("b", Place.INPUT, "a.weight"),
+        ("b", Place.OUTPUT, "b.weight"),
+        ("head", Place.INPUT, None),
+    ]
 
 
 def test_a_module_that_runs_twice_is_seen_where_both_runs_agree() -> None:

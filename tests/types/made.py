@@ -18,6 +18,7 @@ from secateur.types import (
     Group,
     Groups,
     Member,
+    Place,
     Plan,
     Role,
 )
@@ -59,7 +60,7 @@ def members(draw: st.DrawFn, name: str, shape: tuple[int, ...], units: int) -> M
     chosen = draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))
     dims = tuple(sorted(chosen))
     unit_of = draw(vectors(math.prod(shape[d] for d in dims), units))
-    return Member(name, dims, unit_of, draw(st.sampled_from(Role)))
+    return Member(name, shape, dims, unit_of, draw(st.sampled_from(Role)))
 
 
 @st.composite
@@ -74,7 +75,14 @@ def group_of(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, ...]]) -> 
         size,
         tuple(draw(members(parameter, shapes[parameter], size)) for parameter in parameters),
         tuple(
-            Activation(module, draw(st.integers(0, 2)), draw(st.integers(-1, 3)), unit_of)
+            Activation(
+                module,
+                draw(st.sampled_from(Place)),
+                draw(st.integers(0, 2)),
+                draw(st.integers(-1, 3)),
+                unit_of,
+                draw(st.none() | NAMES),
+            )
             for module, unit_of in draw(st.lists(st.tuples(NAMES, vectors(3, size)), max_size=2))
         ),
         tuple(Declared(*pair) for pair in draw(st.lists(st.tuples(NAMES, NAMES), max_size=2))),

@@ -17,7 +17,7 @@ def _groups(count: int = 2) -> Groups:
                 name,
                 "channel",
                 3,
-                (Member(f"{name}.weight", (0,), torch.arange(3), Role.WRITES),),
+                (Member(f"{name}.weight", (3, 2), (0,), torch.arange(3), Role.WRITES),),
                 declared=(Declared("native_layer_norm", "norm (net.py:7)"),),
             )
             for name in names

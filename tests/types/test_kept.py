@@ -15,7 +15,7 @@ from tests.types.made import SHAPES, masks, members, plans
 
 
 def _member(dims: tuple[int, ...], unit_of: list[int], role: Role = Role.WRITES) -> Member:
-    return Member("w", dims, torch.tensor(unit_of), role)
+    return Member("w", (), dims, torch.tensor(unit_of), role)
 
 
 def _kept_twin(groups: Groups, chosen: dict[str, Tensor], name: str, at: tuple[int, ...]) -> bool:

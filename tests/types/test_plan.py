@@ -19,7 +19,9 @@ from tests.types.same import same
 def _groups(*sizes: int) -> Groups:
     return Groups(
         tuple(
-            Group(f"g{i}", "channel", n, (Member(f"w{i}", (0,), torch.arange(n), Role.WRITES),))
+            Group(
+                f"g{i}", "channel", n, (Member(f"w{i}", (n,), (0,), torch.arange(n), Role.WRITES),)
+            )
             for i, n in enumerate(sizes)
         ),
         shapes={f"w{i}": (n,) for i, n in enumerate(sizes)},

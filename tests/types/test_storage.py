@@ -22,12 +22,14 @@ EXAMPLE = Groups(
             "channel",
             4,
             (
-                Member("conv.weight", (0,), torch.arange(4), Role.WRITES),
-                Member("fc.weight", (1,), torch.arange(8) // 2, Role.READS),
+                Member("conv.weight", (4, 3, 3, 3), (0,), torch.arange(4), Role.WRITES),
+                Member("fc.weight", (6, 8), (1,), torch.arange(8) // 2, Role.READS),
             ),
             pattern=(1, 2),
         ),
-        Group("fc", "weight", 6, (Member("fc.weight", (0,), torch.arange(6), Role.WRITES),)),
+        Group(
+            "fc", "weight", 6, (Member("fc.weight", (6, 8), (0,), torch.arange(6), Role.WRITES),)
+        ),
     ),
     shapes={"conv.weight": (4, 3, 3, 3), "fc.weight": (6, 8)},
     parameters=frozenset({"conv.weight", "fc.weight"}),

@@ -123,7 +123,7 @@ def _masked_groups(model: nn.Module, example: Any, keep: Keep, kind: str, layout
             fixed.append(Fixed(name, math.prod(shape), kind, "", why))
             continue
         dims, unit_of, pattern = laid
-        member = Member(name, dims, unit_of, Role.WRITES)
+        member = Member(name, tuple(shape), dims, unit_of, Role.WRITES)
         size = int(unit_of.max()) + 1
         groups.append(
             Group(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import DataError, ModelError, OptionError
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Collector
+from secateur.saliency.shown import Shown
+from secateur.saliency.watch import Watch
 from secateur.types.batches import Batch, batches
-from secateur.types.call import device_of, run
+from secateur.types.call import device_of, mapped, run, tensors
 from secateur.types.group import Groups, Role
 from secateur.types.loss import Loss, loss_of
 from secateur.types.untouched import untouched
+
+Look = Callable[[Need, Shown], None]
+"""Called at every site, while the network runs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +32,7 @@ class Collected:
 
     samples: int
     derivatives: Mapping[str, Tensor | None] | None
+    signals: Mapping[Collector, Any]
 
 
 def tensors_of(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
@@ -58,21 +66,42 @@ def collect(
     model: nn.Module,
     groups: Groups,
     data: Iterable[Any],
+    needs: Collection[Need | Collector],
     loss: Loss | None,
+    look: Look,
 ) -> Iterator[Collected]:
     """Run the network on every batch; the caller must not change it in between.
+
+    What is needed at sites is handed to `look` while the network runs, and dropped: no more than
+    what a forward and backward pass keep is held at a time.
 
     Raises:
         DataError: the data or a loss cannot be used; the batch is named.
         OptionError: gradients are needed and there is no loss.
+        ScoreError: units are needed at sites, and are seen nowhere.
     """
-    if loss is None:
+    shared = {need for need in needs if isinstance(need, Need)}
+    collectors = [need for need in needs if not isinstance(need, Need)]
+    if any(need.of_loss for need in shared) and loss is None:
         raise OptionError(
             "gradients need a loss", where="loss", hint="for classes: loss=F.cross_entropy"
         )
-    wanted = _differentiable(model, groups)
+    watch = Watch(model, groups, {need for need in shared if need.at_sites}, look)
+    members = _differentiable(model, groups)
     for batch in batches(data, device_of(model)):
-        yield Collected(batch.samples, _gradients(model, wanted, batch, loss))
+        derivatives = None
+        if any(need.of_loss for need in shared) and loss is not None:
+            floats = any(tensor.is_floating_point() for tensor in tensors(batch.x))
+            wanted = members if Need.GRADIENTS in shared or not floats else {}
+            derivatives = _backward(model, wanted, batch, loss, watch)
+        elif shared:
+            with _asking(model, {}), torch.no_grad(), watch.running(batch.samples):
+                run(model, batch.x, batch.where)
+        signals = {}
+        for collector in collectors:
+            with _asking(model, {}):
+                signals[collector] = collector.collect(model, batch, groups, loss)
+        yield Collected(batch.samples, derivatives if Need.GRADIENTS in shared else None, signals)
 
 
 @contextmanager
@@ -86,16 +115,26 @@ def _asking(model: nn.Module, wanted: Mapping[str, Tensor]) -> Iterator[None]:
         yield
 
 
-def _gradients(
-    model: nn.Module, wanted: Mapping[str, Tensor], batch: Batch, loss: Loss
+def _backward(
+    model: nn.Module, wanted: Mapping[str, Tensor], batch: Batch, loss: Loss, watch: Watch
 ) -> dict[str, Tensor | None]:
-    """Of the loss summed over the batch's samples."""
+    """Gradients of the loss summed over the batch's samples; the watch sees those of activations.
+
+    Where no weight's gradient is wanted, that of the input is taken: it passes every activation,
+    and spares the third of the work that weights take.
+    """
     if batch.y is None:
         raise DataError(
             "has no labels, and gradients need a loss", where=batch.where, hint="give (x, y)"
         )
-    with _asking(model, wanted):
-        value = loss_of(run(model, batch.x, batch.where), batch.y, loss, batch.where)
+    x, sources = batch.x, list(wanted.values())
+    if not sources:
+        x, sources = _followed(batch.x)
+    with _asking(model, wanted), watch.running(batch.samples):
+        while True:
+            value = loss_of(run(model, x, batch.where), batch.y, loss, batch.where)
+            if not watch.must_run_again():
+                break
         if not math.isfinite(value.item()):
             raise DataError(f"the loss is {value.item()}", where=batch.where)
         if not value.requires_grad:
@@ -103,8 +142,23 @@ def _gradients(
                 "the loss does not depend on any weight of a group",
                 hint="does the network detach its output, or run under torch.no_grad?",
             )
-        found = torch.autograd.grad(value * batch.samples, list(wanted.values()), allow_unused=True)
-    return dict(zip(wanted, found, strict=True))
+        total = value * batch.samples
+        found = torch.autograd.grad(total, sources, allow_unused=True)
+        watch.finish()
+    return dict(zip(wanted, found, strict=False))
+
+
+def _followed(x: Any) -> tuple[Any, list[Tensor]]:
+    """An input through which gradients flow, and the tensors that they end in."""
+    sources: list[Tensor] = []
+
+    def follow(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        sources.append(tensor.detach().clone().requires_grad_())
+        return sources[-1].clone()  # a network may write into its input, but not into a leaf
+
+    return mapped(x, follow), sources
 
 
 def _differentiable(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
@@ -112,10 +166,10 @@ def _differentiable(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
 
     Other buffers (running statistics) are left out: torch has no derivative for them.
     """
-    tensors = tensors_of(model, groups)
+    found = tensors_of(model, groups)
     writing = {m.name for group in groups for m in group.members if m.role is Role.WRITES}
     return {
         name: tensor
-        for name, tensor in tensors.items()
+        for name, tensor in found.items()
         if tensor.is_floating_point() and (name in groups.parameters or name in writing)
     }

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from secateur.errors import OptionError
-from secateur.saliency.protocol import Need, Saliency, Seen, State
+from secateur.saliency.filters import filters
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Saliency, Seen, State
 from secateur.types.group import Group
-from secateur.types.kept import per_unit, written
+from secateur.types.kept import per_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,8 @@ class Magnitude(Saliency):
 
     def observe(self, state: State, seen: Seen) -> State:
         """Add the weights once more."""
-        members = written(seen.group)
-        matrices = [member for member in members if seen.weights(member).dim() > 1]
         total = state["sum"]
-        for member in matrices or members:
+        for member in filters(seen.group):
             powers = seen.weights(member).double().abs().pow(self.p)
             total = total + per_unit(powers, member, seen.group.size)
         return {"sum": total, "times": state["times"] + 1.0}

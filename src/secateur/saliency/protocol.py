@@ -12,31 +12,44 @@ Its name in `Scores` is then "largest".
 
 from __future__ import annotations
 
-import enum
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from secateur.compose.composable import Composable
 from secateur.errors import ScoreError
-from secateur.types.group import Group, Member
+from secateur.saliency.need import Need
+from secateur.saliency.shown import Shown
+from secateur.types.batches import Batch
+from secateur.types.group import Group, Groups, Member
+from secateur.types.loss import Loss
 
 State = dict[str, Tensor]
 """Named float64 tensors whose entries add: what is seen of two halves of the data is their sum."""
 
 
-class Need(enum.Enum):
-    """What a saliency looks at; it is collected once and shared by all that need it."""
+@runtime_checkable
+class Collector(Protocol):
+    """A signal that takes passes of its own: it is collected once a batch for all who need it.
 
-    WEIGHTS = "weights"
-    GRADIENTS = "gradients"
+    A collector is a hashable value, most simply a frozen dataclass: equal ones are one.
+    """
+
+    def collect(self, model: nn.Module, batch: Batch, groups: Groups, loss: Loss | None) -> Any:
+        """What one batch shows.
+
+        The model is in eval mode, and no parameter requires a gradient unless the collector asks;
+        modes, buffers and flags are put back afterwards. Sums over samples, so that batches add.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """What one batch shows of one group.
+    """What is seen of one group: in one batch, or at one of its sites in one batch.
 
     Gradients are those of the loss SUMMED over the batch's samples, so that any split of the data
     adds up to the same: the mean-reduced loss is multiplied by the number of samples.
@@ -45,7 +58,9 @@ class Seen:
     group: Group
     samples: int  # 1 where no data was needed
     tensors: Mapping[str, Tensor]  # parameters and buffers by name
-    derivatives: Mapping[str, Tensor | None] | None  # None: gradients were not asked for
+    derivatives: Mapping[str, Tensor | None] | None = None  # None: gradients were not asked for
+    shown: Shown | None = None  # at a site; None at the end of a batch
+    signals: Mapping[Collector, Any] = field(default_factory=dict)
 
     def weights(self, member: Member) -> Tensor:
         """The member's whole tensor, in the network's own dtype."""
@@ -68,37 +83,64 @@ class Seen:
                 "has no gradient: it is no parameter that produces the units", where=member.name
             )
         found = self.derivatives[member.name]
-        return torch.zeros_like(self.tensors[member.name]) if found is None else found
+        return self.tensors[member.name].new_zeros(member.shape) if found is None else found
+
+    @property
+    def site(self) -> Shown:
+        """What the site shows.
+
+        Raises:
+            ScoreError: activations were not declared in `needs`.
+        """
+        if self.shown is None:
+            raise ScoreError(
+                "activations were asked for but not declared",
+                where=self.group.name,
+                hint="add Need.ACTIVATIONS or another of its kind to the saliency's `needs`",
+            )
+        return self.shown
+
+    def collected(self, collector: Collector) -> Any:
+        """What a collector found in this batch.
+
+        Raises:
+            ScoreError: the collector was not declared in `needs`.
+        """
+        if collector not in self.signals:
+            raise ScoreError(
+                f"{collector} was asked for but not declared",
+                where=self.group.name,
+                hint="add it to the saliency's `needs`",
+            )
+        return self.signals[collector]
 
 
-@runtime_checkable
-class Saliency(Protocol):
+class Saliency(Composable, ABC):
     """One number per unit; higher = keep.
 
-    A saliency that needs weights alone is observed exactly once; every other once per batch.
+    When it is observed follows from what it needs. Nothing or weights alone: exactly once. Gradients
+    or a collector: once per batch. A need for sites (activations and their gradients; at most one
+    such need): once per batch and site, while the pass runs.
     """
 
-    @property
-    def name(self) -> str:
-        """What its scores are called: the lower-case class name."""
-        return type(self).__name__.lower()
+    __slots__ = ()
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """What must be collected for it."""
-        ...
+    @abstractmethod
+    def needs(self) -> frozenset[Need | Collector]:
+        """What must be collected for it; where it is the same for all, a class attribute."""
 
+    @abstractmethod
     def start(self, group: Group) -> State:
         """The state of nothing seen, on the CPU."""
-        ...
 
+    @abstractmethod
     def observe(self, state: State, seen: Seen) -> State:
         """The state with one more observation in it; the given one stays as it is."""
-        ...
 
+    @abstractmethod
     def finish(self, state: State, group: Group) -> Tensor:
         """The scores, (n,), of any dtype and device."""
-        ...
 
 
 def add(left: State, right: State) -> State:

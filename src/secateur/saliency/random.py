@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from secateur.saliency.protocol import Need, Saliency, Seen, State
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Saliency, Seen, State
 from secateur.types.group import Group
 from secateur.types.seed import derive
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import DataError, OptionError, ScoreError
+from secateur.compose.composable import Composable, Composed
+from secateur.errors import DataError, ScoreError
+from secateur.saliency.chosen import Chosen, leaves, named
 from secateur.saliency.collect import Collected, collect, tensors_of
-from secateur.saliency.protocol import Need, Saliency, Seen, State
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Saliency, Seen, State
+from secateur.saliency.shown import Shown
 from secateur.saliency.states import States
 from secateur.types.call import device_of
 from secateur.types.group import Group, Groups
 from secateur.types.loss import Loss
 from secateur.types.scores import Scores
-
-Chosen = Saliency | Sequence[Saliency] | Mapping[str, Saliency]
-"""One saliency, several, or several under names of one's own."""
 
 
 def score(
@@ -65,28 +66,39 @@ def observe(
     progress: Callable[[int], None] | None = None,
 ) -> States:
     """The first half of `score`: states, which `merge` adds to those of other parts of the data."""
-    chosen = named(saliencies)
+    scored = leaves(saliencies)
     if len(groups) == 0:
         raise ScoreError("there is no group to score", hint="print(groups) says what was found")
     tensors = tensors_of(model, groups)
     states = {
         name: {group.name: _on(saliency.start(group), device_of(model)) for group in groups}
-        for name, saliency in chosen.items()
+        for name, saliency in scored.items()
     }
-    hungry = {name: s for name, s in chosen.items() if s.needs - {Need.WEIGHTS}}
+    hungry = {name: s for name, s in scored.items() if s.needs - {Need.WEIGHTS}}
     with torch.no_grad():
-        for name in chosen.keys() - hungry.keys():
-            _look(chosen[name], states[name], groups, tensors, Collected(1, None))
+        for name in scored.keys() - hungry.keys():
+            _look(scored[name], states[name], groups, tensors, Collected(1, None, {}))
     if not hungry:
         return states
     if data is None:
         raise DataError(f"{', '.join(hungry)} cannot be scored without data", where="data")
+
+    def look(need: Need, shown: Shown) -> None:
+        for name, saliency in hungry.items():
+            if need in saliency.needs:
+                seen = Seen(shown.group, shown.batch, tensors, shown=shown)
+                by_group = states[name]
+                by_group[shown.group.name] = saliency.observe(by_group[shown.group.name], seen)
+
+    needs = frozenset[Any]().union(*(saliency.needs for saliency in hungry.values()))
     # in inference mode no gradient could be taken; the data must be read outside of it as well
     with torch.inference_mode(mode=False):
-        for done, collected in enumerate(collect(model, groups, data, loss), start=1):
+        passes = collect(model, groups, data, needs, loss, look)
+        for done, collected in enumerate(passes, start=1):
             with torch.no_grad():
                 for name, saliency in hungry.items():
-                    _look(saliency, states[name], groups, tensors, collected)
+                    if any(not isinstance(n, Need) or not n.at_sites for n in saliency.needs):
+                        _look(saliency, states[name], groups, tensors, collected)
             if progress is not None:
                 progress(done)
     return states
@@ -98,51 +110,25 @@ def finish(states: States, groups: Groups, saliencies: Chosen) -> Scores:
     Raises:
         ScoreError: a saliency gave scores that are not finite or too few, or has no states.
     """
-    chosen = named(saliencies)
-    values: dict[str, dict[str, Tensor]] = {}
-    for name, saliency in chosen.items():
+    found: list[tuple[Saliency, dict[str, Tensor]]] = []
+    for name, saliency in leaves(saliencies).items():
         seen = states.get(name, {})
         for group in groups:
             if group.name not in seen:
                 raise ScoreError("was not observed", where=f"{name}, {group.name}")
-        values[name] = {g.name: _scores(saliency, seen[g.name], g, name) for g in groups}
+        found.append((saliency, {g.name: _scores(saliency, seen[g.name], g, name) for g in groups}))
+    chosen = named(saliencies)
+    values = {name: _combined(saliency, found) for name, saliency in chosen.items()}
     return Scores(values, {name: str(saliency) for name, saliency in chosen.items()})
 
 
-def named(saliencies: Chosen) -> dict[str, Saliency]:
-    """Saliencies by name.
-
-    Raises:
-        OptionError: there is none, one is something else, or two have one name.
-    """
-    if isinstance(saliencies, Mapping):
-        return {name: _checked(saliency) for name, saliency in saliencies.items()} or _none()
-    several = saliencies if isinstance(saliencies, Sequence) else [saliencies]
-    chosen: dict[str, Saliency] = {}
-    for saliency in map(_checked, several):
-        name = saliency.name
-        if name in chosen:
-            raise OptionError(
-                f"{chosen[name]} and {saliency} are both called {name!r}",
-                where="saliencies",
-                hint=f'name them: {{"{name}": {chosen[name]}, "other": {saliency}}}',
-            )
-        chosen[name] = saliency
-    return chosen or _none()
-
-
-def _checked(saliency: object) -> Saliency:
-    if isinstance(saliency, type) or not isinstance(saliency, Saliency):
-        raise OptionError(
-            f"{saliency!r} is no saliency",
-            where="saliencies",
-            hint="one or several of sec.Magnitude(), sec.Taylor(), ...",
-        )
-    return saliency
-
-
-def _none() -> NoReturn:
-    raise OptionError("there is no saliency", where="saliencies")
+def _combined(
+    saliency: Composable, found: Sequence[tuple[Saliency, dict[str, Tensor]]]
+) -> dict[str, Tensor]:
+    """The scores of a leaf, or of a composition from those of its parts."""
+    if isinstance(saliency, Composed):
+        return saliency.combine([_combined(part, found) for part in saliency.parts])
+    return next(scores for leaf, scores in found if leaf == saliency)
 
 
 def _look(
@@ -153,7 +139,9 @@ def _look(
     collected: Collected,
 ) -> None:
     for group in groups:
-        seen = Seen(group, collected.samples, tensors, collected.derivatives)
+        seen = Seen(
+            group, collected.samples, tensors, collected.derivatives, signals=collected.signals
+        )
         states[group.name] = saliency.observe(states[group.name], seen)
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from secateur.saliency.protocol import Need, Saliency, Seen, State
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Saliency, Seen, State
 from secateur.types.group import Group
 from secateur.types.kept import per_unit, written
 
@@ -41,7 +42,7 @@ class Taylor(Saliency):
         """Add one batch."""
         total = state["sum"]
         for member in written(seen.group):
-            products = seen.weights(member).double() * seen.gradients(member).double()
+            products = seen.weights(member) * seen.gradients(member)
             total = total + per_unit(products, member, seen.group.size)
         return {"sum": total, "samples": state["samples"] + seen.samples}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from secateur.types.group import (
     Group,
     Groups,
     Member,
+    Place,
     Role,
 )
 
@@ -39,7 +42,9 @@ def collect(tape: Tape, model: nn.Module, units: Units) -> Groups:
     extents = _Extents(tape, units, names)
     equations = _equations(tape, extents)
     declared = _declared(tape, units, extents)
-    members, activations = _members(tape, units), _activations(tape, units)
+    shapes = {name: tuple(t.shape) for name, t in (parameters | buffers).items()}
+    members = _members(tape, units, shapes)
+    activations = _activations(tape, units, members)
     groups = tuple(
         Group(
             name,
@@ -62,7 +67,6 @@ def collect(tape: Tape, model: nn.Module, units: Units) -> Groups:
         )
         for p in tape.products
     )
-    shapes = {name: tuple(t.shape) for name, t in (parameters | buffers).items()}
     fixed = _fixed(tape, units, parameters)
     return Groups(
         groups, fixed, shapes, frozenset(parameters), tuple(extents.found), contractions, equations
@@ -95,7 +99,7 @@ def _parts(units: Units, roots: Ids) -> list[tuple[int, Tensor]]:
     return found
 
 
-def _members(tape: Tape, units: Units) -> list[list[Member]]:
+def _members(tape: Tape, units: Units, shapes: Mapping[str, tuple[int, ...]]) -> list[list[Member]]:
     members: list[list[Member]] = [[] for _ in units.sizes]
     for block in tape.blocks:
         if not block.name:
@@ -108,22 +112,36 @@ def _members(tape: Tape, units: Units) -> list[list[Member]]:
         elif leaf in tape.reads:
             role = Role.READS
         for g, unit_of in _parts(units, roots):
-            masked = block.name not in tape.unmasked
-            members[g].append(Member(block.name, (block.dim,), unit_of, role, masked))
+            masked, shape = block.name not in tape.unmasked, shapes[block.name]
+            members[g].append(Member(block.name, shape, (block.dim,), unit_of, role, masked))
     return members
 
 
-def _activations(tape: Tape, units: Units) -> list[list[Activation]]:
-    """Module outputs whose dim is made of a group's units, the same in every run of the module."""
-    seen: dict[tuple[str, int, int], list[Ids]] = {}
+def _activations(
+    tape: Tape, units: Units, members: list[list[Member]]
+) -> list[list[Activation]]:
+    """Where a group's units can be seen: the same dim and units in every run of the module."""
+    runs: dict[tuple[str, Place, int, int], list[tuple[Ids, frozenset[str]]]] = {}
     for s in tape.seen:
-        seen.setdefault((s.module, s.output, s.dim), []).append(tape.classes.find(s.ids))
+        written = frozenset(name for name, dim in s.leaves if (name, dim) in tape.writes)
+        at = (s.module, s.place, s.position, s.dim)
+        runs.setdefault(at, []).append((tape.classes.find(s.ids), written))
+    weights = {p.weight for p in tape.products if p.weight}
+    own = [{m.name for m in found if m.role is Role.WRITES} for found in members]
     activations: list[list[Activation]] = [[] for _ in units.sizes]
-    for (module, output, dim), runs in seen.items():
-        if all(np.array_equal(runs[0], other) for other in runs[1:]):
-            for g, unit_of in _parts(units, runs[0]):
-                activations[g].append(Activation(module, output, dim, unit_of))
+    for at, ((roots, written), *others) in runs.items():
+        if all(np.array_equal(roots, other) for other, _ in others):
+            by_all = written.union(*(other for _, other in others))
+            for g, unit_of in _parts(units, roots):
+                writer = _writer(by_all & own[g], weights)
+                activations[g].append(Activation(*at, unit_of, writer))
     return activations
+
+
+def _writer(written: Set[str], weights: Set[str]) -> str | None:
+    """The one weight that made a tensor, or a table where no product did; None for several."""
+    made = written & weights or written
+    return next(iter(made)) if len(made) == 1 else None
 
 
 class _Extents:

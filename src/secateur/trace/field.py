@@ -18,7 +18,8 @@ class Field:
     Attributes:
         ids: int64 on the CPU, as many dims as the tensor, size 1 where it does not vary.
         zero: with all members masked, the tensor is zero wherever this field's channel is dead.
-        leaves: where the labels come from, for tensors computed from parameters alone.
+        leaves: the parameters that entered since the last product; all of them where the tensor is
+            computed from parameters alone.
     """
 
     ids: Tensor

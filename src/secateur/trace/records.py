@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secateur.trace.classes import Ids
+from secateur.trace.field import Leaf
 from secateur.types.equation import Expression
+from secateur.types.group import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,11 @@ class Number:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """A dim of a module's output, index by index."""
+    """A dim of what a module is given or returns, index by index."""
 
     module: str
-    call: int  # how often the module had run before
-    output: int
+    place: Place
+    position: int
     dim: int
     ids: Ids
+    leaves: frozenset[Leaf]  # the parameters that entered since the last product

@@ -21,6 +21,7 @@ from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
 from secateur.types.call import call, cloned
 from secateur.types.equation import Attribute
+from secateur.types.group import Place
 from secateur.types.outputs import output_tensors
 
 
@@ -168,30 +169,37 @@ def _copy(model: nn.Module) -> nn.Module:
 
 
 def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
-    """Keep the stack of running modules, and note what each of them returns."""
-    runs = 0
+    """Keep the stack of running modules, and note what those with parameters of their own are given,
+    and what each of them returns.
+    """
+    holds = bool(module._parameters) or hasattr(module, "parametrizations")
 
     def before(_module: nn.Module, args: Any) -> None:
         tape.modules.append(path)
         _note_channels(tape, input_attribute(module, path), args)
+        if holds:
+            _note_seen(tape, path, Place.INPUT, args)
 
     def after(_module: nn.Module, _args: Any, out: Any) -> None:
-        nonlocal runs
         tape.modules.pop()
         _note_channels(tape, output_attribute(module, path), out)
-        for i, tensor in enumerate(output_tensors(out)):
-            fields = tape.stale(tensor)  # looked up when all is known
-            for dim in {d for f in fields for d in f.dims}:
-                along = [f for f in fields if dim in f.dims]
-                if len(along) == 1 and along[0].dims == (dim,):
-                    ids = along[0].ids.reshape(-1).numpy()
-                    tape.seen.append(Seen(path, runs, i, dim, ids))
-        runs += 1
+        _note_seen(tape, path, Place.OUTPUT, out)
 
     return (
         module.register_forward_pre_hook(before, prepend=True),
         module.register_forward_hook(after),
     )
+
+
+def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
+    """Note every dim along which one kind of channel lies."""
+    for position, tensor in enumerate(output_tensors(value)):
+        fields = tape.stale(tensor)  # looked up when all is known
+        for dim in {d for f in fields for d in f.dims}:
+            along = [f for f in fields if dim in f.dims]
+            if len(along) == 1 and along[0].dims == (dim,):
+                ids = along[0].ids.reshape(-1).numpy()
+                tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves))
 
 
 def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:

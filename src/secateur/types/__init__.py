@@ -11,6 +11,7 @@ from secateur.types.group import (
     Group,
     Groups,
     Member,
+    Place,
     Role,
 )
 from secateur.types.plan import Plan
@@ -27,6 +28,7 @@ __all__ = [
     "Group",
     "Groups",
     "Member",
+    "Place",
     "Plan",
     "Role",
     "Scores",

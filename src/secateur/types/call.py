@@ -6,7 +6,7 @@ arguments. Arguments may nest further tuples, lists and dicts of tensors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -71,6 +71,20 @@ def batch_size(example: Any) -> int:
     return first.shape[0]
 
 
+def mapped(example: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """An example with every tensor changed; containers are built anew, other values stay."""
+    if isinstance(example, Tensor):
+        return change(example)
+    if isinstance(example, Mapping):
+        return {key: mapped(value, change) for key, value in example.items()}
+    if isinstance(example, tuple | list):
+        parts = [mapped(value, change) for value in example]
+        if isinstance(example, list):
+            return parts
+        return type(example)(*parts) if hasattr(example, "_fields") else tuple(parts)
+    return example
+
+
 def to(
     example: Any,
     *,
@@ -78,31 +92,17 @@ def to(
     device: torch.device | str | None = None,
 ) -> Any:
     """An example with its tensors moved; `dtype` concerns floating-point tensors only."""
-    if isinstance(example, Tensor):
-        wanted = dtype if dtype is not None and example.is_floating_point() else example.dtype
-        return example.to(device=example.device if device is None else device, dtype=wanted)
-    if isinstance(example, Mapping):
-        return {key: to(value, dtype=dtype, device=device) for key, value in example.items()}
-    if isinstance(example, tuple | list):
-        moved = [to(value, dtype=dtype, device=device) for value in example]
-        if isinstance(example, list):
-            return moved
-        return type(example)(*moved) if hasattr(example, "_fields") else tuple(moved)
-    return example
+
+    def move(tensor: Tensor) -> Tensor:
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device=tensor.device if device is None else device, dtype=wanted)
+
+    return mapped(example, move)
 
 
 def cloned(example: Any) -> Any:
     """An example with tensors of its own, for networks that write into their input."""
-    if isinstance(example, Tensor):
-        return example.detach().clone()
-    if isinstance(example, Mapping):
-        return {key: cloned(value) for key, value in example.items()}
-    if isinstance(example, tuple | list):
-        copies = [cloned(value) for value in example]
-        if isinstance(example, list):
-            return copies
-        return type(example)(*copies) if hasattr(example, "_fields") else tuple(copies)
-    return example
+    return mapped(example, lambda tensor: tensor.detach().clone())
 
 
 def device_of(model: nn.Module) -> torch.device:

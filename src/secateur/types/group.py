@@ -21,6 +21,13 @@ class Role(enum.Enum):
     READS = "reads"  # its slices consume the unit's output: input channels of the next layer
 
 
+class Place(enum.Enum):
+    """On which side of a module a tensor is."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
     """One parameter's (or float buffer's) share in a group.
@@ -31,6 +38,7 @@ class Member:
     """
 
     name: str  # as in named_parameters / named_buffers: first name of a shared tensor
+    shape: tuple[int, ...]  # of the whole tensor
     dims: tuple[int, ...]
     unit_of: Tensor  # int64, shape (prod of the sizes of dims,)
     role: Role
@@ -39,12 +47,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Activation:
-    """A module output on which the units of a group can be seen."""
+    """A tensor on which the units of a group can be seen: what a module is given, or returns."""
 
     module: str
-    output: int  # position among the module's output tensors
-    dim: int  # of that output
+    place: Place
+    position: int  # among the module's tensors on that side
+    dim: int  # of that tensor
     unit_of: Tensor  # int64, shape (size of dim,); -1 for none
+    writer: str | None  # the weight that made it; None where it is the work of several
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Group:
     kind: str  # "channel", "weight", "kernel", ...
     size: int
     members: tuple[Member, ...]
-    activations: tuple[Activation, ...] = ()
+    activations: tuple[Activation, ...] = ()  # in the order of the run
     declared: tuple[Declared, ...] = ()
     pattern: tuple[int, int] | None = None
     removable: bool = True  # False: the units can only be masked, never cut out

@@ -51,11 +51,13 @@ def as_mask(by_dims: Mapping[tuple[int, ...], Tensor], shape: tuple[int, ...]) -
 def per_unit(tensor: Tensor, member: Member, units: int) -> Tensor:
     """Sum a tensor of the member's shape over everything that belongs to each unit: (units,).
 
-    This is how every score is reduced: one scatter-add over `unit_of`.
+    This is how every score is reduced: one scatter-add over `unit_of`. Sums are taken, and returned,
+    in float64.
     """
     dims = member.dims
     rest = [d for d in range(tensor.dim()) if d not in dims]
-    rows = tensor.permute(*dims, *rest).reshape(member.unit_of.numel(), -1).sum(1)
+    summed = tensor.sum(rest, dtype=torch.float64) if rest else tensor.double()
+    rows = summed.permute([sorted(dims).index(d) for d in dims]).reshape(-1)
     owned = member.unit_of >= 0
     unit_of = member.unit_of.to(tensor.device)
     if bool(owned.all()):

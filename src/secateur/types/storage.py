@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,7 @@ from secateur.types.group import (
     Group,
     Groups,
     Member,
+    Place,
     Role,
 )
 
@@ -79,7 +81,14 @@ def _pack_group(group: Group, pool: _Pool) -> dict[str, Any]:
             for m in group.members
         ],
         "activations": [
-            {"module": a.module, "output": a.output, "dim": a.dim, "unit_of": pool.add(a.unit_of)}
+            {
+                "module": a.module,
+                "place": a.place.value,
+                "position": a.position,
+                "dim": a.dim,
+                "unit_of": pool.add(a.unit_of),
+                "writer": a.writer,
+            }
             for a in group.activations
         ],
         "declared": [asdict(declared) for declared in group.declared],
@@ -148,16 +157,16 @@ def _unpack_group(
         dims = tuple(map(int, m["dims"]))
         if not dims or dims[0] < 0 or list(dims) != sorted(set(dims)):
             raise ValueError(f"dims ascend from 0, found {dims}")
-        length = 1
-        for dim in dims:
-            length *= shapes[m["name"]][dim]
+        shape = shapes[m["name"]]
+        length = math.prod(shape[dim] for dim in dims)
         unit_of = _vector(tensors[m["unit_of"]], length, size)
-        members.append(Member(m["name"], dims, unit_of, Role(m["role"]), bool(m["masked"])))
+        members.append(Member(m["name"], shape, dims, unit_of, Role(m["role"]), bool(m["masked"])))
     activations = []
     for a in entry["activations"]:
         vector = tensors[a["unit_of"]]
         unit_of = _vector(vector, vector.numel(), size)
-        activations.append(Activation(a["module"], int(a["output"]), int(a["dim"]), unit_of))
+        place, position, dim = Place(a["place"]), int(a["position"]), int(a["dim"])
+        activations.append(Activation(a["module"], place, position, dim, unit_of, a["writer"]))
     pattern = entry["pattern"]
     if pattern is not None:
         stay, block = map(int, pattern)

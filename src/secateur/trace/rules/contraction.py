@@ -53,8 +53,11 @@ def contract(
                 (tape.reads if set(f.dims) & set(summed) else tape.writes).update(f.leaves)
         for f in fields:
             tape.rectangle(f.ids)
+    parameters = [leaf for o in operands if o.constant for f in o.fields for leaf in f.leaves]
     result = []
-    for field, zeros in combine(tape, meet(tape, sizes, placed, reason)):
+    for joined, zeros in combine(tape, meet(tape, sizes, placed, reason)):
+        # what was written before has been read: the product begins anew
+        field = replace(joined, leaves=joined.leaves & frozenset(parameters))
         if not any(zeros) and set(field.dims) & set(summed):
             why = "sums over channels that are not zero when masked"
             tape.declare([field], summed, tape.reason(call.name, why))

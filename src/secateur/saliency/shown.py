@@ -1,0 +1,143 @@
+"""What one batch shows of a group's units at one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from secateur.errors import ScoreError
+from secateur.types.group import Activation, Group
+
+_PIECE = 2**18  # elements that are worked on at a time: 1 MB of float32
+
+
+class Shown:
+    """Activations a and, in the backward pass, g = dL/da; L is the loss summed over the samples.
+
+    Reductions are computed when they are first asked for, and shared. They are float64, per unit:
+    where a unit holds several indices (a flattened map), it is their sum. Tensors of half precision
+    are reduced in float32.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        activation: Activation,
+        samples: int,
+        values: Tensor,
+        slopes: Tensor | None = None,
+    ) -> None:
+        self.group, self.activation = group, activation
+        self.batch = samples  # how many the batch holds
+        self.values = _at_least_float32(values)  # a, as the network made it
+        self._slopes = None if slopes is None else _at_least_float32(slopes)
+        unit_of = activation.unit_of
+        owned = torch.arange(group.size)
+        self._unit_of = None if torch.equal(unit_of, owned) else unit_of.to(values.device)
+
+    @property
+    def slopes(self) -> Tensor:
+        """g, of the shape of `values`.
+
+        Raises:
+            ScoreError: gradients were not declared in `needs`.
+        """
+        if self._slopes is None:
+            raise ScoreError(
+                "the gradient of an activation was asked for but not declared",
+                where=self.group.name,
+                hint="add Need.ACTIVATION_GRADIENTS to the saliency's `needs`",
+            )
+        return self._slopes
+
+    @cached_property
+    def count(self) -> Tensor:
+        """Elements that show each unit, (n,)."""
+        size = self.values.shape[self.activation.dim]
+        each = self.values.numel() / max(size, 1)
+        whole = torch.full((size,), each, dtype=torch.float64, device=self.values.device)
+        return self.to_units(whole)
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """Samples that show each unit, (n,): all, or 0 for units of another place."""
+        return (self.count > 0) * float(self.batch)
+
+    @property
+    def absolute(self) -> Tensor:
+        """Sum of |a| per unit, (n,)."""
+        return self._sizes[0]
+
+    @property
+    def zeros(self) -> Tensor:
+        """How many elements are exactly zero, (n,)."""
+        return self.count - self._sizes[1]
+
+    @cached_property
+    def taylor(self) -> Tensor:
+        """Sum of a * g per sample and unit, (samples, n)."""
+        self._check_samples()
+        pairs = zip(self._parts(self.values), self._parts(self.slopes), strict=True)
+        dots = [torch.linalg.vecdot(self._rows(a), self._rows(g)).double() for a, g in pairs]
+        return self.to_units(torch.cat(dots))
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Sum of g per sample and unit, (samples, n)."""
+        self._check_samples()
+        return self.to_units(self._sums(self.slopes))
+
+    def to_units(self, by_index: Tensor) -> Tensor:
+        """(..., size of the dim) to (..., n): what belongs to one unit is summed."""
+        if self._unit_of is None:
+            return by_index
+        owned = self._unit_of >= 0
+        found = by_index.new_zeros((*by_index.shape[:-1], self.group.size))
+        return found.index_add_(-1, self._unit_of[owned], by_index[..., owned])
+
+    @cached_property
+    def _sizes(self) -> tuple[Tensor, Tensor]:
+        """Sum of |a|, and how many a are not zero: one look at the data for both, (n,) each."""
+        sums = []
+        for part in self._parts(self.values):
+            size = part.abs()
+            # a sign is 0 or 1 here, and far cheaper to sum than a truth value
+            sums.append(torch.stack([self._sums(size).sum(0), self._sums(size.sign_()).sum(0)]))
+        absolute, others = self.to_units(torch.stack(sums).sum(0))
+        return absolute, others
+
+    def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Pieces along the first dim: what is made of one stays in the cache of the processor."""
+        if self.activation.dim == 0:
+            return [tensor]
+        each = tensor.numel() // max(len(tensor), 1)
+        return torch.split(tensor, max(1, _PIECE // max(each, 1)))
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """(first dim, size of the units' dim, everything else): a view where the layout allows one."""
+        moved = tensor.movedim(self.activation.dim, 1)
+        return moved.flatten(2) if tensor.dim() > 2 else moved.unsqueeze(-1)
+
+    def _sums(self, tensor: Tensor) -> Tensor:
+        """Sums over all dims but the first and that of the units, (first dim, size), float64."""
+        dim = self.activation.dim
+        if dim == 0:  # no other first dim: one row
+            return tensor.reshape(len(tensor), -1).sum(1).double()[None]
+        rest = [d for d in range(1, tensor.dim()) if d != dim % tensor.dim()]
+        return (tensor.sum(rest) if rest else tensor).double()
+
+    def _check_samples(self) -> None:
+        if self.activation.dim == 0 or len(self.values) != self.batch:
+            raise ScoreError(
+                f"has shape {tuple(self.values.shape)} for {self.batch} samples, so that one sample"
+                " cannot be told from another",
+                where=f"{self.activation.place.value} of {self.activation.module}",
+                hint=f"keep={[self.group.name]}, or a saliency that needs no samples, as sec.Taylor()",
+            )
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
