@@ -20,7 +20,8 @@ FLOORS = (
     ("find", "compose/"),
     ("saliency/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
-    ("pipeline/", "data/", "demo/", "lookup", "models", "report", "recipes", "weights"),
+    ("recipes/",),
+    ("pipeline/", "data/", "demo/", "lookup", "models", "report", "weights"),
     ("sweep",),
     ("cli/", "__main__"),
 )

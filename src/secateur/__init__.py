@@ -16,7 +16,13 @@ _HOMES = {
     "secateur.mask": "Certificate certify masked shrink",
     "secateur.pipeline": "Result prune rebuild",
     "secateur.recover": "AdamW Cosine SGD Teacher finetune recalibrate",
-    "secateur.saliency": "Magnitude Need Random Saliency Taylor merge score",
+    "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
+    "secateur.recipes": "FlexRel Oracle",
+    "secateur.saliency": (
+        "APoZ ActivationTaylor BatchFisher BatchNormScale Domino Fisher GeometricMedian"
+        " HessianDiagonal LAMP Lowest Magnitude MeanActivation MeanGradient MeanSquaredWeights Need"
+        " Random Relevance Saliency Taylor Wanda merge score"
+    ),
     "secateur.types": "Budget Group Groups Plan Scores",
     "secateur.types.budget": "accuracy latency macs memory nbytes params units",
 }

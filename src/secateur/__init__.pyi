@@ -1,39 +1,91 @@
 # What type checkers see of `__init__.py`, which loads its names late; a test holds the two equal.
 
 from secateur.allocate import Ranked, Uniform, allocate
+from secateur.compose import AsIs, BestOf, Blend, MaxAbs, MinMax, Product, Rank, Scope, Share, Veto
 from secateur.errors import SecateurError
 from secateur.find import groups
 from secateur.granularity import Block, Channels, Kernels, Weights
 from secateur.mask import Certificate, certify, masked, shrink
 from secateur.pipeline import Result, prune, rebuild
+from secateur.recipes import FlexRel, Oracle
 from secateur.recover import SGD, AdamW, Cosine, Teacher, finetune, recalibrate
-from secateur.saliency import Magnitude, Need, Random, Saliency, Taylor, merge, score
+from secateur.saliency import (
+    LAMP,
+    ActivationTaylor,
+    APoZ,
+    BatchFisher,
+    BatchNormScale,
+    Domino,
+    Fisher,
+    GeometricMedian,
+    HessianDiagonal,
+    Lowest,
+    Magnitude,
+    MeanActivation,
+    MeanGradient,
+    MeanSquaredWeights,
+    Need,
+    Random,
+    Relevance,
+    Saliency,
+    Taylor,
+    Wanda,
+    merge,
+    score,
+)
 from secateur.types import Budget, Group, Groups, Plan, Scores
 from secateur.types.budget import accuracy, latency, macs, memory, nbytes, params, units
 
 __all__ = [
+    "LAMP",
     "SGD",
+    "APoZ",
+    "ActivationTaylor",
     "AdamW",
+    "AsIs",
+    "BatchFisher",
+    "BatchNormScale",
+    "BestOf",
+    "Blend",
     "Block",
     "Budget",
     "Certificate",
     "Channels",
     "Cosine",
+    "Domino",
+    "Fisher",
+    "FlexRel",
+    "GeometricMedian",
     "Group",
     "Groups",
+    "HessianDiagonal",
     "Kernels",
+    "Lowest",
     "Magnitude",
+    "MaxAbs",
+    "MeanActivation",
+    "MeanGradient",
+    "MeanSquaredWeights",
+    "MinMax",
     "Need",
+    "Oracle",
     "Plan",
+    "Product",
     "Random",
+    "Rank",
     "Ranked",
+    "Relevance",
     "Result",
     "Saliency",
+    "Scope",
     "Scores",
     "SecateurError",
+    "Share",
     "Taylor",
     "Teacher",
     "Uniform",
+    "Veto",
+    "Wanda",
     "Weights",
     "accuracy",
     "allocate",

@@ -22,8 +22,8 @@ class Veto(Composed):
     """The order of `base`, but the units that `by` ranks highest leave after all others.
 
     Their scores lie in [2/3, 1], those of all others in [0, 1/3]; inside both, and over all groups,
-    the order is exactly that of `base`. Units on the border of the share that `by`
-    scores equal all have the veto.
+    the order is exactly that of `base`. The share is rounded up to whole units, and units on its
+    border that `by` scores equal are all protected.
 
     Attributes:
         base: what decides otherwise.
@@ -63,7 +63,8 @@ class Veto(Composed):
         """bool (n,): fewer units score higher than the share has places."""
         if not len(values):
             return values.bool()
-        places = math.ceil(round(self.share * len(values), 9))  # 0.07 * 100 is a little above 7
+        # rounded first, as 0.07 * 100 is a little above 7
+        places = max(1, math.ceil(round(self.share * len(values), 9)))
         return values >= values.topk(places).values.min()
 
     def __str__(self) -> str:

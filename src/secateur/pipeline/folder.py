@@ -60,6 +60,15 @@ class RunFolder:
             )
         return kind.load(path)
 
+    @property
+    def steps(self) -> list[Mapping[str, Any]]:
+        """What a recipe of many steps has noted before."""
+        return [entry["step"] for entry in self.entries if entry["event"] == "step"]
+
+    def step(self, said: Mapping[str, Any]) -> None:
+        """Note a step of a recipe."""
+        self.note("step", step=said)
+
     def note(self, event: str, **said: Any) -> None:
         """Add a line to the journal."""
         self.entries = extend_journal(self.path / JOURNAL, self.entries, event=event, **said)

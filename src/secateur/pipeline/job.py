@@ -15,8 +15,8 @@ from secateur.granularity import Granularity
 from secateur.lookup import check_options
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
-from secateur.pipeline.methods import Method, find_method
-from secateur.saliency import Saliency
+from secateur.pipeline.methods import Chosen, Method, find_method
+from secateur.recipes import Recipe
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
 
@@ -43,10 +43,10 @@ class Choices(TypedDict, total=False):
 class Job:
     """Everything that decides how a network is pruned, its texts read and checked."""
 
-    method: Method
+    method: Method | Recipe
     budgets: tuple[Budget, ...]
     granularity: Granularity
-    allocator: Allocator
+    allocator: Allocator | None  # None: the method is a recipe, and decides by itself
     loss: Loss
     samples: int
     recalibrate: bool
@@ -54,7 +54,7 @@ class Job:
     seed: int
 
 
-def job(method: str | Saliency | Method, to: To, **choices: Unpack[Choices]) -> Job:
+def job(method: Chosen, to: To, **choices: Unpack[Choices]) -> Job:
     """A job from names, texts and values.
 
     Raises:
@@ -63,10 +63,6 @@ def job(method: str | Saliency | Method, to: To, **choices: Unpack[Choices]) -> 
     check_options(choices, Choices.__annotations__, where="prune")
     seed = choices.get("seed", 0)
     chosen = find_method(method, seed)
-    if chosen.allocator is not None and "allocator" in choices:
-        raise OptionError(
-            f"{method} brings its own allocator", where="allocator", hint="leave the option out"
-        )
     for name, least in (("samples", 1), ("finetune", 0)):
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
@@ -76,19 +72,32 @@ def job(method: str | Saliency | Method, to: To, **choices: Unpack[Choices]) -> 
         chosen,
         tuple(parse(budget) if isinstance(budget, str) else budget for budget in several),
         find_granularity(choices.get("granularity"), choices.get("keep", ())),
-        chosen.allocator
-        or find_allocator(
-            choices.get("allocator", "ranked"),
-            chosen.by,
-            choices.get("floor", 1),
-            choices.get("round_to", 1),
-        ),
+        _allocator(chosen, choices),
         choices.get("loss", F.cross_entropy),
         choices.get("samples", SAMPLES),
         choices.get("recalibrate", True),
         choices.get("finetune", 0),
         seed,
     )
+
+
+def _allocator(method: Method | Recipe, choices: Choices) -> Allocator | None:
+    if isinstance(method, Method) and method.allocator is None:
+        return find_allocator(
+            choices.get("allocator", "ranked"),
+            method.by,
+            choices.get("floor", 1),
+            choices.get("round_to", 1),
+        )
+    defaults = {"allocator": None, "floor": 1, "round_to": 1}
+    for name, default in defaults.items():
+        if choices.get(name, default) != default:
+            raise OptionError(
+                "the method brings its own allocator",
+                where=name,
+                hint="leave the option out, or choose a saliency as the method",
+            )
+    return method.allocator if isinstance(method, Method) else None
 
 
 SAMPLES = 4096

@@ -1,7 +1,7 @@
 """Methods by name: the one table of what can follow `--method`.
 
 A method of one's own needs no row here: `path.py:Name` names a saliency, or a function that returns
-one or a `Method`.
+one, a `Method` or a `Recipe`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,36 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from secateur.allocate import Allocator
+from secateur.compose import BestOf, Blend, Composable, Product, Veto
 from secateur.errors import OptionError
 from secateur.lookup import call, check_options, literal, pick, split_options
-from secateur.saliency import Magnitude, Need, Random, Saliency, Taylor
+from secateur.recipes import FlexRel, Oracle, Recipe
+from secateur.saliency import (
+    LAMP,
+    ActivationTaylor,
+    APoZ,
+    BatchFisher,
+    BatchNormScale,
+    Domino,
+    Fisher,
+    GeometricMedian,
+    HessianDiagonal,
+    Lowest,
+    Magnitude,
+    MeanActivation,
+    MeanGradient,
+    MeanSquaredWeights,
+    Need,
+    Random,
+    Relevance,
+    Saliency,
+    Taylor,
+    Wanda,
+    leaves,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +47,60 @@ class Method:
 
     Attributes:
         saliencies: scored in one pass.
-        allocator: of a recipe that brings its own; None: the caller's, by the first saliency.
+        allocator: of a method that brings its own; None: the caller's, by the first saliency.
     """
 
-    saliencies: tuple[Saliency, ...]
+    saliencies: tuple[Composable, ...]
     allocator: Allocator | None = None
 
     @property
     def by(self) -> str:
-        """The saliency that an allocator of the caller goes by."""
+        """The scores that an allocator goes by."""
         return self.saliencies[0].name
 
     @property
     def needs_data(self) -> bool:
         """Whether a saliency looks at more than weights."""
-        return any(saliency.needs - {Need.WEIGHTS} for saliency in self.saliencies)
+        scored = leaves(self.saliencies).values()
+        return any(saliency.needs - {Need.WEIGHTS} for saliency in scored)
 
 
 SALIENCIES: dict[str, Callable[..., Saliency]] = {
+    "activationtaylor": ActivationTaylor,
+    "apoz": APoZ,
+    "batchfisher": BatchFisher,
+    "batchnormscale": BatchNormScale,
+    "fisher": Fisher,
+    "geometricmedian": GeometricMedian,
+    "hessiandiagonal": HessianDiagonal,
+    "lamp": LAMP,
     "magnitude": Magnitude,
+    "meanactivation": MeanActivation,
+    "meangradient": MeanGradient,
+    "meansquaredweights": MeanSquaredWeights,
     "random": Random,
+    "relevance": Relevance,
     "taylor": Taylor,
+    "wanda": Wanda,
 }
 
-# published pruning systems: a row is a function that returns a `Method`
-RECIPES: dict[str, Callable[..., Method]] = {}
+# made of other saliencies: for Python, `sec.Domino(sec.Taylor())`, and for files of one's own
+COMPOSITIONS: dict[str, type[Composable]] = {
+    "bestof": BestOf,
+    "blend": Blend,
+    "domino": Domino,
+    "lowest": Lowest,
+    "product": Product,
+    "veto": Veto,
+}
+
+# published pruning systems, whole
+RECIPES: dict[str, Callable[..., Recipe]] = {"flexrel": FlexRel, "oracle": Oracle}
+
+Chosen: TypeAlias = str | Composable | Method | Recipe
 
 
-def find_method(chosen: str | Saliency | Method, seed: int) -> Method:
+def find_method(chosen: Chosen, seed: int) -> Method | Recipe:
     """A method by its name with options ("magnitude?p=1"), by `path.py:Name`, or as it is.
 
     Args:
@@ -61,11 +111,11 @@ def find_method(chosen: str | Saliency | Method, seed: int) -> Method:
         OptionError: it has no such option, or the text names something else.
     """
     made: object = _made(chosen, seed) if isinstance(chosen, str) else chosen
-    if isinstance(made, Method):
+    if isinstance(made, Method | Recipe) and not isinstance(made, type):
         return made
-    if isinstance(made, type) or not isinstance(made, Saliency):
+    if isinstance(made, type) or not isinstance(made, Composable):
         raise OptionError(
-            f"{str(chosen)[:80]!r} gives no saliency",
+            f"{str(chosen)[:80]!r} gives no saliency or recipe",
             where="method",
             hint="a name that `secateur methods` lists, a saliency as sec.Taylor(), or file.py:Name",
         )

@@ -9,13 +9,12 @@ from torch import nn
 
 from secateur.pipeline.example import from_data
 from secateur.pipeline.job import Choices, To, job
-from secateur.pipeline.methods import Method
+from secateur.pipeline.methods import Chosen
 from secateur.pipeline.progress import Report, silent
 from secateur.pipeline.result import Result
 from secateur.pipeline.shelf import Memory
 from secateur.pipeline.source import Data, source
 from secateur.pipeline.stages import carry_out
-from secateur.saliency import Saliency
 
 
 def prune(
@@ -23,7 +22,7 @@ def prune(
     example: Any = None,
     data: Data | None = None,
     *,
-    method: str | Saliency | Method = "taylor",
+    method: Chosen = "taylor",
     to: To = "macs=0.5",
     test: Iterable[Any] | None = None,
     progress: Report = silent,
@@ -42,7 +41,7 @@ def prune(
         data: a `Dataset`, or batches (x, y) that can be read several times. None where the method
             looks at weights alone.
         method: a saliency's name with its options ("magnitude?p=1"), the name of a recipe, a
-            saliency, or `file.py:Name`.
+            saliency or a composition of some, a recipe, or `file.py:Name`.
         to: budgets, or their text: what must hold afterwards, as what is kept. None where the
             granularity says by itself what leaves, as `block:2:4` does.
         test: batches (x, y) for accuracy; where it is not given, the data set's own test part.

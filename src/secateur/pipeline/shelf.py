@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -55,6 +55,15 @@ class Shelf(Protocol):
         """Where a training may keep its state; None where nothing outlives the process."""
         ...
 
+    @property
+    def steps(self) -> Sequence[Mapping[str, Any]]:
+        """What a recipe of many steps has noted before."""
+        ...
+
+    def step(self, said: Mapping[str, Any]) -> None:
+        """Note a step of a recipe: plain JSON values."""
+        ...
+
     def keep(self, kind: Kind[T], make: Callable[[], T]) -> T:
         """The result of this kind: what was put there before, or what `make` gives now."""
         ...
@@ -64,6 +73,10 @@ class Memory:
     """Keeps nothing."""
 
     checkpoint: Path | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+
+    def step(self, said: Mapping[str, Any]) -> None:
+        """Forget it."""
 
     def keep(self, kind: Kind[T], make: Callable[[], T]) -> T:
         """What `make` gives."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.allocate import allocate
+from secateur.allocate import Ranked, allocate
 from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
@@ -18,11 +18,13 @@ from secateur.mask.check import named_tensors
 from secateur.measure import Accuracy, accuracy, measure, measures_json
 from secateur.pipeline.fill import fill
 from secateur.pipeline.job import Job
+from secateur.pipeline.methods import Method
 from secateur.pipeline.progress import Progress, Report, counting
 from secateur.pipeline.result import Result
 from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES, Shelf
 from secateur.pipeline.source import Source, calibration, epochs, judging
 from secateur.pipeline.tune import tune
+from secateur.recipes import Question, Recipe
 from secateur.recover import recalibrate
 from secateur.saliency import score
 from secateur.types.group import Groups
@@ -57,9 +59,7 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
     """What can be known to fail before anything is done."""
     if of.train is None and (job.method.needs_data or job.finetune):
         raise DataError(
-            "fine-tuning needs data"
-            if job.finetune
-            else f"{job.method.by} cannot be scored without data",
+            "fine-tuning needs data" if job.finetune else f"{_name(job.method)} cannot be scored without data",
             where="data",
             hint="batches (x, y), or a text as demo:fashion-mini",
         )
@@ -79,26 +79,64 @@ def _decide(
     def found() -> Groups:
         report(Progress("groups"))
         every = groups(model, example, job.granularity)
-        if job.method.allocator is None and job.budgets:
+        if job.budgets and getattr(job.method, "allocator", None) is None:
             _try_budgets(job, every)
         return every
 
-    def scored() -> Scores:
-        every = found()
-        data = calibration(of, job.samples, job.seed) if job.method.needs_data else None
-        tell = counting(report, "score", _length(data))
-        torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
-        return score(model, every, data, job.method.saliencies, loss=job.loss, progress=tell)
+    method = job.method
+    if isinstance(method, Method):
+        scores = shelf.keep(SCORES, lambda: _score(job, method, model, found(), of, report))
+        allocator = job.allocator or Ranked(method.by)
+        return scores, shelf.keep(
+            PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None)
+        )
+    answer = cache(lambda: _ask(job, method, model, found(), of, shelf, report))
+    return shelf.keep(SCORES, lambda: answer()[0]), shelf.keep(PLAN, lambda: answer()[1])
 
-    scores = shelf.keep(SCORES, scored)
-    plan = shelf.keep(PLAN, lambda: allocate(found(), scores, job.allocator, job.budgets or None))
-    return scores, plan
+
+def _score(
+    job: Job, method: Method, model: nn.Module, every: Groups, of: Source, report: Report
+) -> Scores:
+    data = calibration(of, job.samples, job.seed) if method.needs_data else None
+    tell = counting(report, "score", _length(data))
+    torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
+    return score(model, every, data, method.saliencies, loss=job.loss, progress=tell)
 
 
 def _try_budgets(job: Job, every: Groups) -> None:
     """Find out before scoring, which may be long, that a budget cannot be reached."""
+    by = job.method.by if isinstance(job.method, Method) else "level"
     level = {group.name: torch.zeros(group.size) for group in every}
-    allocate(every, Scores({job.method.by: level}), job.allocator, job.budgets)
+    allocate(every, Scores({by: level}), job.allocator or Ranked(by), job.budgets)
+
+
+def _ask(
+    job: Job,
+    recipe: Recipe,
+    model: nn.Module,
+    every: Groups,
+    of: Source,
+    shelf: Shelf,
+    report: Report,
+) -> tuple[Scores, Plan]:
+    """Let a recipe decide; what it notes goes to the shelf."""
+    question = Question(
+        model,
+        every,
+        job.budgets,
+        calibration(of, job.samples, job.seed),
+        job.loss,
+        job.seed,
+        shelf.steps,
+        shelf.step,
+        lambda what, done, of: report(Progress(what, done, of)),
+    )
+    torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
+    return recipe.decide(question)
+
+
+def _name(method: Method | Recipe) -> str:
+    return method.by if isinstance(method, Method) else type(method).__name__.lower()
 
 
 def _recover(

@@ -65,6 +65,7 @@ def tensors_of(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
 def collect(
     model: nn.Module,
     groups: Groups,
+    members: Mapping[str, Tensor],
     data: Iterable[Any],
     needs: Collection[Need | Collector],
     loss: Loss | None,
@@ -74,6 +75,9 @@ def collect(
 
     What is needed at sites is handed to `look` while the network runs, and dropped: no more than
     what a forward and backward pass keep is held at a time.
+
+    Args:
+        members: what `tensors_of` found.
 
     Raises:
         DataError: the data or a loss cannot be used; the batch is named.
@@ -87,12 +91,12 @@ def collect(
             "gradients need a loss", where="loss", hint="for classes: loss=F.cross_entropy"
         )
     watch = Watch(model, groups, {need for need in shared if need.at_sites}, look)
-    members = _differentiable(model, groups)
+    differentiable = _differentiable(members, groups)
     for batch in batches(data, device_of(model)):
         derivatives = None
         if any(need.of_loss for need in shared) and loss is not None:
             floats = any(tensor.is_floating_point() for tensor in tensors(batch.x))
-            wanted = members if Need.GRADIENTS in shared or not floats else {}
+            wanted = differentiable if Need.GRADIENTS in shared or not floats else {}
             derivatives = _backward(model, wanted, batch, loss, watch)
         elif shared:
             with _asking(model, {}), torch.no_grad(), watch.running(batch.samples):
@@ -161,15 +165,14 @@ def _followed(x: Any) -> tuple[Any, list[Tensor]]:
     return mapped(x, follow), sources
 
 
-def _differentiable(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
+def _differentiable(members: Mapping[str, Tensor], groups: Groups) -> dict[str, Tensor]:
     """Members whose gradient exists: parameters, and frozen weights that are held as buffers.
 
     Other buffers (running statistics) are left out: torch has no derivative for them.
     """
-    found = tensors_of(model, groups)
     writing = {m.name for group in groups for m in group.members if m.role is Role.WRITES}
     return {
         name: tensor
-        for name, tensor in found.items()
+        for name, tensor in members.items()
         if tensor.is_floating_point() and (name in groups.parameters or name in writing)
     }

@@ -93,7 +93,7 @@ def observe(
     needs = frozenset[Any]().union(*(saliency.needs for saliency in hungry.values()))
     # in inference mode no gradient could be taken; the data must be read outside of it as well
     with torch.inference_mode(mode=False):
-        passes = collect(model, groups, data, needs, loss, look)
+        passes = collect(model, groups, tensors, data, needs, loss, look)
         for done, collected in enumerate(passes, start=1):
             with torch.no_grad():
                 for name, saliency in hungry.items():

@@ -117,9 +117,7 @@ def _members(tape: Tape, units: Units, shapes: Mapping[str, tuple[int, ...]]) ->
     return members
 
 
-def _activations(
-    tape: Tape, units: Units, members: list[list[Member]]
-) -> list[list[Activation]]:
+def _activations(tape: Tape, units: Units, members: list[list[Member]]) -> list[list[Activation]]:
     """Where a group's units can be seen: the same dim and units in every run of the module."""
     runs: dict[tuple[str, Place, int, int], list[tuple[Ids, frozenset[str]]]] = {}
     for s in tape.seen:

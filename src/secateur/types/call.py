@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import DataError
+from secateur.errors import DataError, SecateurError
 
 
 def call(model: nn.Module, example: Any) -> Any:
@@ -33,7 +33,7 @@ def run(model: nn.Module, example: Any, where: str) -> Any:
     """
     try:
         return call(model, example)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, SecateurError):
         raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors(example)) or "none"

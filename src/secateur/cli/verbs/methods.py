@@ -14,9 +14,11 @@ from secateur.cli.screen import show_json
 from secateur.pipeline import RECIPES, SALIENCIES
 from secateur.pipeline.allocators import ALLOCATORS
 from secateur.pipeline.granularities import GRANULARITIES
+from secateur.pipeline.methods import COMPOSITIONS
 
 _TABLES: dict[str, Mapping[str, Any]] = {
     "saliencies": SALIENCIES,
+    "compositions": COMPOSITIONS,
     "recipes": RECIPES,
     "allocators": ALLOCATORS,
     "granularities": GRANULARITIES,
@@ -35,8 +37,8 @@ def run(asked: Methods) -> int:
     for kind, rows in listed.items():
         typer.echo(kind if rows else f"{kind}: none yet")
         for row in rows:
-            paper = f"\n{'':16}{row['paper']}" if row["paper"] else ""
-            typer.echo(f"    {row['name']:<12}{row['about']}{paper}")
+            paper = f"\n{'':24}{row['paper']}" if row["paper"] else ""
+            typer.echo(f"    {row['name']:<20}{row['about']}{paper}")
     return 0
 
 
