@@ -11,7 +11,7 @@ from torch import nn
 from secateur.allocate.goals import goals
 from secateur.allocate.order import shortest
 from secateur.errors import OptionError
-from secateur.mask import masked
+from secateur.mask.masked import masked
 from secateur.recipes.bandwidth import Curve, position_bits
 from secateur.recipes.flexrel import FlexRel, Guidance, Judge, judge_of
 from secateur.types.budget import Budget

@@ -22,7 +22,7 @@ from torch import nn
 from secateur.allocate import Ranked, Uniform, allocate
 from secateur.compose import Blend, MinMax, Normalisation, Scope
 from secateur.errors import BudgetError, DataError, OptionError
-from secateur.mask import masked
+from secateur.mask.masked import masked
 from secateur.measure import accuracy
 from secateur.recipes.recipe import Question
 from secateur.saliency.lrp import EpsilonPlus, Rule

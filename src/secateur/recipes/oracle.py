@@ -29,7 +29,7 @@ from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.steps import Step
 from secateur.errors import BudgetError, DataError
-from secateur.mask import masked
+from secateur.mask.masked import masked
 from secateur.recipes.recipe import Question
 from secateur.saliency import (
     ActivationTaylor,

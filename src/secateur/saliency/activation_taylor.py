@@ -20,7 +20,8 @@ class ActivationTaylor(Saliency):
         s = sum_n | sum_hw a * g | / (N * H * W)   over N samples and H * W positions
 
     a is the activation as the next layer reads it, g the derivative of the sample's loss at the
-    same place. Unlike the weight form (`Taylor`) the absolute value is taken sample by sample, so
+    same place; pooling changes nothing in their sum, and H * W are the positions of the layer's own
+    output. Unlike the weight form (`Taylor`) the absolute value is taken sample by sample, so
     changes of opposite sign do not cancel. A unit that several layers write is the mean over all of
     their activations.
 
@@ -43,7 +44,7 @@ class ActivationTaylor(Saliency):
         site = seen.site
         return {
             "sum": state["sum"] + site.taylor.abs().sum(0),
-            "elements": state["elements"] + site.count,
+            "elements": state["elements"] + site.produced,
         }
 
     def finish(self, state: State, group: Group) -> Tensor:

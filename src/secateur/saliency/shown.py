@@ -62,6 +62,12 @@ class Shown:
         return self.to_units(whole)
 
     @cached_property
+    def produced(self) -> Tensor:
+        """Elements of the producer's own output, (n,): more than `count` where it was pooled since."""
+        own = next(a for a in self.group.activations if a.writer == self.activation.writer)
+        return self.count * (_elements(own) / _elements(self.activation))
+
+    @cached_property
     def samples(self) -> Tensor:
         """Samples that show each unit, (n,): all, or 0 for units of another place."""
         return (self.count > 0) * float(self.batch)
@@ -137,6 +143,11 @@ class Shown:
                 where=f"{self.activation.place.value} of {self.activation.module}",
                 hint=f"keep={[self.group.name]}, or a saliency that needs no samples, as sec.Taylor()",
             )
+
+
+def _elements(activation: Activation) -> int:
+    """Of all units together, in the traced run."""
+    return activation.each * int((activation.unit_of >= 0).sum())
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

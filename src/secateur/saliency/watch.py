@@ -22,7 +22,7 @@ _Key = tuple[str, Place, int]  # module, side, position
 _Wanted = list[tuple[Need, Group, Activation]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     """An activation whose gradient has not come yet."""
 

@@ -120,10 +120,12 @@ def _members(tape: Tape, units: Units, shapes: Mapping[str, tuple[int, ...]]) ->
 def _activations(tape: Tape, units: Units, members: list[list[Member]]) -> list[list[Activation]]:
     """Where a group's units can be seen: the same dim and units in every run of the module."""
     runs: dict[tuple[str, Place, int, int], list[tuple[Ids, frozenset[str]]]] = {}
+    each: dict[tuple[str, Place, int, int], int] = {}
     for s in tape.seen:
         written = frozenset(name for name, dim in s.leaves if (name, dim) in tape.writes)
         at = (s.module, s.place, s.position, s.dim)
         runs.setdefault(at, []).append((tape.classes.find(s.ids), written))
+        each[at] = s.each
     weights = {p.weight for p in tape.products if p.weight}
     own = [{m.name for m in found if m.role is Role.WRITES} for found in members]
     activations: list[list[Activation]] = [[] for _ in units.sizes]
@@ -132,7 +134,7 @@ def _activations(tape: Tape, units: Units, members: list[list[Member]]) -> list[
             by_all = written.union(*(other for _, other in others))
             for g, unit_of in _parts(units, roots):
                 writer = _writer(by_all & own[g], weights)
-                activations[g].append(Activation(*at, unit_of, writer))
+                activations[g].append(Activation(*at, unit_of, writer, each[at]))
     return activations
 
 

@@ -76,3 +76,4 @@ class Seen:
     dim: int
     ids: Ids
     leaves: frozenset[Leaf]  # the parameters that entered since the last product
+    each: int  # elements for every index

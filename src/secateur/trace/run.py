@@ -199,7 +199,8 @@ def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
             along = [f for f in fields if dim in f.dims]
             if len(along) == 1 and along[0].dims == (dim,):
                 ids = along[0].ids.reshape(-1).numpy()
-                tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves))
+                each = tensor.numel() // max(1, tensor.shape[dim])
+                tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves, each))
 
 
 def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:

@@ -55,6 +55,7 @@ class Activation:
     dim: int  # of that tensor
     unit_of: Tensor  # int64, shape (size of dim,); -1 for none
     writer: str | None  # the weight that made it; None where it is the work of several
+    each: int  # elements for every index of the dim, in the traced run
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,9 @@ def _split(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _split_into(_: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """A product that overwrites its first factor."""
-    product = _split(torch.mul, args, kwargs)
-    return None if product is None else args[0].copy_(product)
+    if not all(map(_depends, args)):
+        return None
+    return args[0].copy_(_split(torch.mul, (args[0].clone(), *args[1:]), kwargs))
 
 
 def _split_added(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -78,11 +78,16 @@ class _Seen:
     """A tensor without its history, and whether it was overwritten since."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor, self._version = tensor.detach(), tensor._version
+        self.tensor, self._version = tensor.detach(), _version(tensor)
 
     @property
     def overwritten(self) -> bool:
-        return self.tensor._version != self._version
+        return _version(self.tensor) != self._version
+
+
+def _version(tensor: Tensor) -> int:
+    """How often it was written; tensors made in inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def address(tensor: Tensor) -> int:

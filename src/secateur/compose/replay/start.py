@@ -1,0 +1,133 @@
+"""Where in a run the removal of a unit begins to matter, and what is known before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from secateur.compose.replay.calls import Call
+from secateur.types.group import Activation, Group, Member, Place, Role
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """How a run without some unit of one group differs from the run that was recorded.
+
+    Attributes:
+        group: the group, of the network that runs.
+        first: number of the first call that must run; those that end before it are as recorded.
+        zeroed: calls before it whose outputs show the group: the unit is zero there.
+        reader: where the first call is a linear layer, the member through which it reads the group:
+            what it returns is what was recorded, less the share of the unit.
+        hidden: members that must be masked, since calls from the first on use them.
+    """
+
+    group: Group
+    first: int
+    zeroed: Mapping[int, Activation]
+    reader: Member | None
+    hidden: tuple[Member, ...]
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self.group.name
+
+
+def start_of(network: nn.Module, calls: Sequence[Call], group: Group) -> Start:
+    """Where the removal of a unit of the group begins to matter.
+
+    A call matters from the moment it uses a member. Before the first layer that READS the units,
+    nothing but the units themselves changes: a module that only writes or scales them would return
+    what was recorded, and zeros for the unit. What happens there outside of such modules is run.
+    """
+    members = [member for member in group.members if member.masked]
+    uses = {member: _uses(network, calls, member.name) for member in members}
+    readers = [min(numbers) for m, numbers in uses.items() if m.role is Role.READS]
+    everything = sorted({number for numbers in uses.values() for number in numbers})
+    if not readers or not group.removable or group.declared:
+        return Start(group, everything[0], {}, None, tuple(members))
+    first, zeroed = min(readers), dict[int, Activation]()
+    for number in everything[: everything.index(first)]:
+        shown = _shown(calls, number, group)
+        if shown is None:
+            first = number
+            break
+        zeroed[number] = shown
+    linear = [m for m in members if uses[m] == [first] and _is_linear(network, calls[first], m)]
+    reader = linear[0] if len(linear) == 1 else None
+    hidden = tuple(m for m in members if uses[m][-1] >= first and m is not reader)
+    return Start(group, first, zeroed, reader, hidden)
+
+
+def whole_run(group: Group) -> Start:
+    """A start that reuses nothing."""
+    return Start(group, 0, {}, None, tuple(member for member in group.members if member.masked))
+
+
+def skipped(calls: Sequence[Call], start: Start) -> list[int]:
+    """The calls that need not run: no part of a longer one, over before the first that must run."""
+    found: list[int] = []
+    number = 0
+    touched = min([start.first, *start.zeroed])
+    while number < start.first:
+        before = calls[number].end <= touched or number in start.zeroed
+        if calls[number].whole and before:
+            found.append(number)
+            number = calls[number].end
+        else:
+            number += 1
+    return found
+
+
+def _uses(network: nn.Module, calls: Sequence[Call], name: str) -> list[int]:
+    """Calls that may use a tensor: of the modules that hold it, or of those around them."""
+    tensor = _tensor(network, name)
+    found: list[int] = []
+    paths = {module: path for path, module in network.named_modules()}
+    for module, path in paths.items():
+        held = (*module._parameters.values(), *module._buffers.values())
+        if not any(other is tensor for other in held):
+            continue
+        while not (numbers := [i for i, c in enumerate(calls) if c.path == path]) and path:
+            path = path.rpartition(".")[0]  # noqa: PLW2901
+        found += numbers
+    return sorted(found)
+
+
+def _tensor(network: nn.Module, name: str) -> Tensor:
+    path, _, last = name.rpartition(".")
+    found: Tensor = getattr(network.get_submodule(path), last)
+    return found
+
+
+def _shown(calls: Sequence[Call], number: int, group: Group) -> Activation | None:
+    """Where the output of a single module's call shows the units."""
+    call = calls[number]
+    if call.end != number + 1 or not (call.whole and call.single):
+        return None
+    outputs = [
+        a
+        for a in group.activations
+        if (a.module, a.place, a.position) == (call.path, Place.OUTPUT, 0) and a.dim > 0
+    ]
+    return outputs[0] if len(outputs) == 1 else None
+
+
+_LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _is_linear(network: nn.Module, call: Call, member: Member) -> bool:
+    """Whether the call is that of a plain linear layer or convolution that reads by this weight."""
+    module = network.get_submodule(call.path)
+    if type(module) not in _LINEAR or member.name != f"{call.path}.weight" or member.dims != (1,):
+        return False
+    if member.role is not Role.READS or not (call.whole and call.single):
+        return False
+    if vars(module).get("forward") is not None:
+        return False
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    return isinstance(module, nn.Linear) or (module.groups == 1 and module.padding_mode == "zeros")
