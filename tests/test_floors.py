@@ -21,7 +21,7 @@ FLOORS = (
     ("saliency/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
     ("recipes/",),
-    ("pipeline/", "data/", "demo/", "lookup", "models", "report", "weights"),
+    ("pipeline/", "data/", "demo/", "distributed", "lookup", "models", "report", "weights"),
     ("sweep",),
     ("cli/", "__main__"),
 )

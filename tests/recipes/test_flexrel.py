@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 import secateur as sec
 from secateur.compose import MaxAbs, MinMax, Normalisation, Rank, Scope
-from secateur.errors import DataError, OptionError
+from secateur.errors import BudgetError, DataError, OptionError
 from secateur.measure import accuracy
 from secateur.recipes.curves import pruned
 from secateur.recipes.flexrel import DELTAS, Flexed, FlexRel, Guidance, flexrel, guidance
+from secateur.recipes.recipe import Question
 from secateur.saliency.lrp import GradTimesActivation
 from secateur.saliency.magnitude import Magnitude
 from secateur.saliency.relevance import Relevance
+from secateur.types.budget import parse
 from tests import handmade
 
 SCOPES = [Scope.GROUP, Scope.NETWORK]
@@ -237,3 +239,33 @@ def test_no_delta_at_all_is_refused() -> None:
 def test_relevance_needs_data(net: nn.Module) -> None:
     with pytest.raises(DataError):
         flexrel(net, found(net), [], "units=0.5", how=FlexRel(delta=0.5))
+
+
+def question(net: nn.Module, *budgets: str, batches: tuple[int, ...] = (8, 8, 8, 8)) -> Question:
+    asked = tuple(parse(text) for text in budgets)
+    return Question(net, found(net), asked, handmade.data(batches), nn.functional.cross_entropy)
+
+
+def test_asked_as_a_recipe_it_holds_every_second_batch_out(net: nn.Module) -> None:
+    asked = question(net, "units=0.5")
+    scores, plan = FlexRel().decide(asked)
+    data = handmade.data((8, 8, 8, 8))
+    alone = flexrel(net, asked.groups, data[::2], "units=0.5", data[1::2])
+    assert equal(dict(plan.masks), dict(alone.plan.masks))
+    assert next(iter(scores)) == "blend"
+    assert alone.guidance is not None
+    told = {"name": "flexrel", "delta": alone.delta, "guidance": alone.guidance.to_json()}
+    assert plan.about["recipe"] == told
+
+
+def test_asked_with_a_given_delta_it_looks_at_all_data(net: nn.Module) -> None:
+    scores, plan = FlexRel(delta=0.5).decide(question(net, "units=0.5", batches=(8,)))
+    assert plan.about["recipe"] == {"name": "flexrel", "delta": 0.5}
+    assert set(scores) == {"blend", "magnitude", "relevance"}
+
+
+def test_asked_without_a_budget_or_enough_data_it_says_what_is_missing(net: nn.Module) -> None:
+    with pytest.raises(BudgetError, match="without a budget"):
+        FlexRel().decide(question(net))
+    with pytest.raises(DataError, match="one batch for relevance and another"):
+        FlexRel().decide(question(net, "units=0.5", batches=(8,)))

@@ -152,7 +152,7 @@ class Convolution:
 
     def sums(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """As tensors of the weight's shape, or of size 1 where they do not vary."""
-        pixels = x.sum(0, dtype=torch.float64)
+        pixels = x.sum(0).double()
         axes = [
             Axis(*sizes, transposed=self.transposed)
             for sizes in zip(

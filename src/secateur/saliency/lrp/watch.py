@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from secateur.saliency.lrp.calls import call_of
+from secateur.saliency.lrp.layer import Linear
 from secateur.saliency.lrp.names import Names, Part
 from secateur.saliency.lrp.others import handler_of
 from secateur.saliency.lrp.passage import Passage, Relay, address
@@ -94,6 +95,8 @@ class Watch(TorchFunctionMode):
         maker = self._maker(input)
         if maker is None or not maker.intact or training:
             return None
+        if isinstance(maker.layer, Linear) and input.dim() != 2:
+            return None  # it normalises dim 1, and the layer's outputs are last
         if running_mean is None or running_var is None:
             return None
         gain = (running_var + eps).rsqrt()
