@@ -45,7 +45,7 @@ def candidates(
         OptionError: k is not a whole number from 1, there is no metric, or a group has a pattern.
         ScoreError: scores of a group are missing, of the wrong length, or NaN where a unit is left.
     """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+    if type(k) is not int or k < 1:
         raise OptionError(f"k={k!r} candidates are none", where="k", hint="a whole number from 1")
     if not scores:
         raise OptionError("there is no metric to propose candidates", where="scores")

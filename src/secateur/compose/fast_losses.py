@@ -7,28 +7,25 @@ begins to matter, and the layers before return what was recorded; a strategy giv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from secateur.compose.candidates import Candidate
 from secateur.compose.losses import Answer, Measured, Question
 from secateur.compose.plain_losses import PlainLosses
-from secateur.compose.pool import Pool, sample_losses
-from secateur.compose.replay.calls import Call, calls_of
-from secateur.compose.replay.remaining import Remaining, remaining
-from secateur.compose.replay.session import PROBE, Session, laid_out
+from secateur.compose.pool import Pool
+from secateur.compose.replay.cuts import Cuts
+from secateur.compose.replay.probe import Probe, slack
+from secateur.compose.replay.session import Session
 from secateur.compose.strategy import EarlyStop, Strategy
-from secateur.errors import ModelError
-from secateur.mask.check import named_tensors
-from secateur.types.call import device_of, run
+from secateur.errors import DataError, ModelError, PlanError
 from secateur.types.group import Groups
 from secateur.types.loss import Loss
 
-# Two ways to the same number may differ by so much, of max(1, |loss|)
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}
-_COARSE = 1e-2  # half precision
+_MOVED = (
+    100.0  # times the slack: a candidate that changes some sample's loss so much proves its group
+)
 
 
 class FastLosses:
@@ -40,9 +37,9 @@ class FastLosses:
     mean over samples, and networks whose calls differ from batch to batch are measured the plain way.
 
     Args:
-        strategy: whom to measure on how many samples.
+        strategy: whom to measure on how many samples; `EarlyStop()` where not given.
         batch: samples a batch for the plain way.
-        piece: samples a batch for the fast way; 0 chooses by the size of what the layers return.
+        piece: samples a batch for the fast way; by default as many as suit the size of the layers.
         memory: bytes that may be kept of a run.
     """
 
@@ -55,14 +52,14 @@ class FastLosses:
         strategy: Strategy | None = None,
         *,
         batch: int = 128,
-        piece: int = 0,
+        piece: int | None = None,
         memory: int = 2**30,
     ) -> None:
         self.plainly = PlainLosses(model, groups, pool, loss, batch)
         self.strategy = EarlyStop() if strategy is None else strategy
+        self.cuts = Cuts(model, groups)
         self._piece, self._memory = piece, memory
-        self._calls: tuple[Call, ...] | None = None
-        self._last: tuple[frozenset[str], dict[str, Tensor], Remaining] | None = None
+        self._probe: Probe | None = None
 
     def __str__(self) -> str:
         return f"FastLosses({self.strategy})"
@@ -71,3 +68,158 @@ class FastLosses:
     def pool(self) -> int:
         """How many samples there are."""
         return self.plainly.pool
+
+    def measure(self, question: Question) -> Answer:
+        """Each candidate by the fast way where it can be trusted, else by the plain way."""
+        try:
+            return self._fast(question)
+        except (DataError, ModelError, PlanError):
+            # If it is the network, the data or the loss, the plain way will say so better.
+            answer = self.plainly.measure(question)
+        names = dict.fromkeys(candidate.group for candidate in question.candidates)
+        return replace(answer, plain=tuple(name for name in names if name not in question.plain))
+
+    def _fast(self, question: Question) -> Answer:
+        if self._probe is None:
+            plainly = self.plainly
+            self._probe = Probe.of(self.cuts, plainly.samples, plainly.loss, self._piece)
+        trial = _Trial(self, self._probe, question)
+        trial.check_cut()
+        session = trial.session()
+        trial.prove(session)
+        return trial.answer(session)
+
+    def run(self, question: Question, probe: Probe, whole: frozenset[str]) -> Session:
+        """What is left of the network, run on the samples of the question."""
+        left = self.cuts(question.masks, whole)
+        units: dict[str, list[int]] = {}
+        for candidate in question.candidates:
+            if candidate.group not in whole:
+                units.setdefault(candidate.group, []).append(left.number(candidate))
+        samples = self.plainly.samples, question.rows
+        return Session(left, probe, units, samples, self.plainly.loss, self._memory)
+
+
+class _Trial:
+    """One question on its way to its answer."""
+
+    def __init__(self, losses: FastLosses, probe: Probe, question: Question) -> None:
+        self.losses, self.probe, self.question = losses, probe, question
+        self.first = question.rows[: probe.piece]
+        self.plain = set(question.plain)  # groups
+        self.proven = set[str]()
+
+    def check_cut(self) -> None:
+        """A group that has just lost its first unit: does the shrunk network compute the same?"""
+        group = self.question.fresh
+        if group is None or group in self.plain:
+            return
+        exact = self.losses.plainly.mean_loss(self.question.masks, self.first, "present network")
+        left = self.losses.cuts(self.question.masks, frozenset(self.plain))
+        try:
+            quick = self.probe.mean_loss(left.network, self.first)
+        except DataError:  # it does not run any more
+            quick = float("inf")
+        if abs(quick - exact) > slack(left.network, exact):
+            self.plain.add(group)
+
+    def session(self) -> Session:
+        return self.losses.run(self.question, self.probe, frozenset(self.plain))
+
+    def prove(self, session: Session) -> None:
+        """Measure the first candidate of each group that is not yet proven both ways."""
+        for group in dict.fromkeys(candidate.group for candidate in self.question.candidates):
+            if group in self.plain or group in self.question.proven:
+                continue
+            candidate = next(c for c in self.question.candidates if c.group == group)
+            quick = session.losses(candidate, session.rows[: len(self.first)], -1)
+            exact = self.losses.plainly.candidate_loss(
+                replace(self.question, rows=self.first), candidate
+            )
+            if abs(float(quick.mean()) - exact) > session.slack(exact):
+                self.plain.add(group)
+            elif (quick - session.present[: len(quick)]).abs().max() > _MOVED * session.slack(0.0):
+                self.proven.add(group)
+
+    def answer(self, session: Session) -> Answer:
+        """Fast ones by the strategy, the others one by one; close calls once more."""
+        candidates, count = self.question.candidates, self.question.rows.numel()
+        fast = [i for i, candidate in enumerate(candidates) if candidate.group not in self.plain]
+        contest = _Contest(self.question, session, fast)
+        settled = self.losses.strategy.settle(contest) if fast else []
+        measured = dict(zip(fast, settled, strict=True))
+        present = float(session.present.mean())
+        for i, candidate in enumerate(candidates):
+            if i not in measured:
+                measured[i] = Measured(self._plainly(candidate), count)
+        rivals = self._rivals(measured, present, session)
+        if len(rivals) > 1:
+            present = self.losses.plainly.mean_loss(
+                self.question.masks, self.question.rows, "present network"
+            )
+            measured |= self._again(rivals, fast, session)
+        found = tuple(measured[i] for i in range(len(candidates)))
+        new = sorted(self.plain - self.question.plain)
+        return Answer(present, found, tuple(sorted(self.proven)), tuple(new))
+
+    def _rivals(self, measured: dict[int, Measured], present: float, session: Session) -> list[int]:
+        """Candidates so close to the best that rounding decides."""
+        low, high = {}, {}
+        for i, found in measured.items():
+            if not found.out:
+                off, removed = session.slack(found.loss), self.question.removed[i]
+                low[i], high[i] = (
+                    self.question.objective.value(found.loss + by, present, removed)
+                    for by in (-off, off)
+                )
+        return sorted(i for i in low if low[i] <= min(high.values()))
+
+    def _again(
+        self, rivals: Sequence[int], fast: Sequence[int], session: Session
+    ) -> dict[int, Measured]:
+        """The plain losses of some candidates; those without any effect are alike."""
+        found: dict[int, Measured] = {}
+        silent: Measured | None = None
+        for i in rivals:
+            candidate = self.question.candidates[i]
+            without_effect = i in fast and session.silent(candidate)
+            if without_effect and silent is not None:
+                found[i] = silent
+                continue
+            found[i] = Measured(self._plainly(candidate), self.question.rows.numel())
+            silent = found[i] if without_effect else silent
+        return found
+
+    def _plainly(self, candidate: Candidate) -> float:
+        return self.losses.plainly.candidate_loss(self.question, candidate)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Contest:
+    """The fast candidates of a question, for a strategy."""
+
+    question: Question
+    session: Session
+    fast: Sequence[int]
+
+    @property
+    def count(self) -> int:
+        return len(self.fast)
+
+    @property
+    def present(self) -> Tensor:
+        return self.session.present
+
+    @property
+    def piece(self) -> int:
+        return self.session.piece
+
+    def losses(self, candidate: int, rows: Tensor, key: int) -> Tensor:
+        return self.session.losses(self.question.candidates[self.fast[candidate]], rows, key)
+
+    def value(self, candidate: int, loss: float) -> float:
+        removed = self.question.removed[self.fast[candidate]]
+        return self.question.objective.value(loss, float(self.session.present.mean()), removed)
+
+    def slack(self, loss: float) -> float:
+        return self.session.slack(loss)

@@ -20,7 +20,7 @@ class Question:
         masks: what is left now.
         rows: which samples of the pool to measure on, int64 (samples,); all candidates on the same.
         removed: parameters that go with each candidate; zeros where the objective does not weigh.
-        seed: for whatever is drawn while answering.
+        fresh: the group that has just lost its first unit, where there is one.
         proven: groups known to be measured alike by the fast and the plain way.
         plain: groups known to need the plain way.
     """
@@ -30,6 +30,7 @@ class Question:
     rows: Tensor
     objective: Objective
     removed: Sequence[int]
+    fresh: str | None = None
     proven: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
 

@@ -66,7 +66,7 @@ def oracle(
         PlanError: the journal is of other groups, or has a gap.
     """
     for name, number in (("k", k), ("samples", samples)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        if type(number) is not int or number < 1:
             raise OptionError(f"{name}={number!r} is not a whole number from 1", where="oracle")
     if samples > losses.pool:
         raise DataError(
@@ -96,6 +96,7 @@ def oracle(
                 _drawn(losses.pool, samples, derive(seed, "samples", number)),
                 goal,
                 [_weights(groups, masks, c) if goal.weighs else 0 for c in proposed],
+                _fresh(known, masks),
                 frozenset(name for step in known for name in step.proven),
                 frozenset(name for step in known for name in step.plain),
             )
@@ -145,6 +146,13 @@ def _step(number: int, question: Question, answer: Answer) -> Step:
 def _drawn(pool: int, samples: int, seed: int) -> Tensor:
     """Different rows of the pool, in random order."""
     return torch.randperm(pool, generator=torch.Generator().manual_seed(seed))[:samples]
+
+
+def _fresh(known: Sequence[Step], masks: Masks) -> str | None:
+    """The group that the last step took its first unit from."""
+    if not known or int((~masks[known[-1].removed.group]).sum()) > 1:
+        return None
+    return known[-1].removed.group
 
 
 def _weights(groups: Groups, masks: Masks, candidate: Candidate) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from secateur.compose.candidates import Masks
+from secateur.compose.candidates import Candidate, Masks
 from secateur.errors import PlanError
 from secateur.mask.masked import masked_copy
 from secateur.mask.shrink import shrink
@@ -38,6 +38,10 @@ class Remaining:
     groups: Groups
     units: Mapping[str, Tensor]
     sizes: Mapping[str, int]
+
+    def number(self, candidate: Candidate) -> int:
+        """The number that a unit has in the copy."""
+        return int((self.units[candidate.group] == candidate.unit).nonzero())
 
     def spread(self, scores: Mapping[str, Tensor], fill: float = 0.0) -> dict[str, Tensor]:
         """Scores of the copy's units, (size in the copy,), as scores of all, (size before,).
@@ -169,4 +173,3 @@ def _extent(extent: Extent, gone: Masks, number: Mapping[str, Tensor]) -> Extent
     left = extent.live(gone)
     parts = tuple((name, number[name][unit_of[left]]) for name, unit_of in extent.parts)
     return Extent(int(left.sum()), parts)
-

@@ -98,10 +98,13 @@ class Rerun:
         share = self._inputs.share(kept, self._unit)
         if isinstance(layer, nn.Linear):
             return out - F.linear(share, self._columns)
-        convolve = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}[type(layer)]
-        options = layer.stride, layer.padding, layer.dilation
-        return out - convolve(share, self._columns, None, *options)
+        convolution: Any = layer
+        options = convolution.stride, convolution.padding, convolution.dilation
+        taken: Tensor = _CONVOLVE[share.dim()](share, self._columns, None, *options)
+        return out - taken
 
+
+_CONVOLVE: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the dims of the input
 
 _Slices = tuple[Tensor, tuple[Any, ...], Tensor]
 

@@ -92,7 +92,7 @@ def _uses(network: nn.Module, calls: Sequence[Call], name: str) -> list[int]:
         if not any(other is tensor for other in held):
             continue
         while not (numbers := [i for i, c in enumerate(calls) if c.path == path]) and path:
-            path = path.rpartition(".")[0]  # noqa: PLW2901
+            path = path.rpartition(".")[0]
         found += numbers
     return sorted(found)
 
@@ -128,6 +128,5 @@ def _is_linear(network: nn.Module, call: Call, member: Member) -> bool:
         return False
     if vars(module).get("forward") is not None:
         return False
-    if module._forward_hooks or module._forward_pre_hooks:
-        return False
-    return isinstance(module, nn.Linear) or (module.groups == 1 and module.padding_mode == "zeros")
+    grouped = getattr(module, "groups", 1) != 1
+    return not grouped and getattr(module, "padding_mode", "zeros") == "zeros"
