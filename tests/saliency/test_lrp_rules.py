@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +18,7 @@ from secateur.saliency.lrp import (
     Rule,
     ZPlus,
 )
+from secateur.saliency.lrp.layer import Layer
 from tests.saliency import unrolled
 from tests.saliency.explain import effects, logit, of_weights, only
 
@@ -242,6 +245,38 @@ def test_a_rule_is_a_value(wrong: object) -> None:
         LRP(wrong)
     with pytest.raises(OptionError, match="is no target"):
         LRP(target=wrong if not isinstance(wrong, Predicted) else Epsilon())
+
+
+def test_a_rule_of_ones_own() -> None:
+    """The gamma rule, as a value in a few lines: between epsilon (gamma = 0) and z-plus."""
+
+    @dataclass(frozen=True, slots=True)
+    class Gamma(Rule):
+        gamma: float
+
+        def share(self, layer: Layer, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+            weight = layer.weight + self.gamma * layer.weight.clamp(min=0)
+            z = layer.forward(x, weight, None)
+            return layer.backward(c * y / z, x, weight)
+
+    model, x = nn.Linear(4, 3, bias=False).double(), torch.rand(5, 4, dtype=torch.float64)
+    model.weight.data[:, 0].abs_()
+
+    def seen(rule: Rule) -> Tensor:
+        return only(LRP(rule), model, x)["weight"][0]
+
+    torch.testing.assert_close(seen(Gamma(0.0)), seen(Epsilon(TIGHT)))
+    torch.testing.assert_close(seen(Gamma(1e9)), seen(ZPlus(TIGHT)), rtol=1e-6, atol=1e-8)
+
+
+def test_a_rule_without_a_hash_is_refused() -> None:
+    @dataclass
+    class Loose(Rule):
+        def share(self, layer: Layer, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(OptionError, match="is not hashable"):
+        LRP(Loose())
 
 
 def test_equal_questions_are_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -44,6 +45,18 @@ def producers(group: Group) -> tuple[Portion, ...]:
     A norm belongs to the layer if it reads the work of that layer alone. Where nothing writes the
     units, the group itself is the one portion.
     """
+    if not any(member.role is Role.WRITES for member in group.members):
+        return (Portion(group, torch.arange(group.size)),)
+    if group not in _PRODUCERS:
+        _PRODUCERS[group] = _producers(group)
+    return _PRODUCERS[group]
+
+
+# asked for at every site of every batch, and the same each time
+_PRODUCERS: WeakKeyDictionary[Group, tuple[Portion, ...]] = WeakKeyDictionary()
+
+
+def _producers(group: Group) -> tuple[Portion, ...]:
     made = []
     for layer, members in _by_layer(m for m in group.members if m.role is Role.WRITES):
         names = {member.name for member in members}
@@ -51,7 +64,7 @@ def producers(group: Group) -> tuple[Portion, ...]:
         behind = {a.module for a in seen if a.place is Place.OUTPUT}
         norms = [m for m in group.members if m.role is Role.SCALES and _layer(m) in behind]
         made.append(_portion(group, layer, [*members, *norms], seen))
-    return tuple(made) or (Portion(group, torch.arange(group.size)),)
+    return tuple(made)
 
 
 def consumers(group: Group) -> tuple[Portion, ...]:

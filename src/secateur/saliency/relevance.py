@@ -95,7 +95,9 @@ class Relevance(Saliency):
                     state["units"] = state["units"] + _to_units(effect, member, seen.group)
                     continue
                 key = _key(position, _fitting(effect, member))
-                state[key] = state[key] + effect if key in state else effect.expand(member.shape)
+                state[key] = (
+                    state[key] + effect if key in state else effect.expand(member.shape).clone()
+                )
         return state
 
     def finish(self, state: State, group: Group) -> Tensor:

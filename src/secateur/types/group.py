@@ -77,7 +77,7 @@ class Fixed:
     why: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Group:
     """A row of `size` units of one kind that compete with each other.
 

@@ -22,12 +22,15 @@ class Recording:
     """
 
     def __init__(
-        self, calls: Sequence[Call], outputs: Collection[int], inputs: Mapping[int, Inputs]
+        self, calls: Sequence[Call], outputs: Collection[int], inputs: Mapping[str, Inputs]
     ) -> None:
         self._calls, self._wanted, self._parts = calls, frozenset(outputs), inputs
         self._outputs: dict[int, list[Any]] = {number: [] for number in self._wanted}
-        self._inputs: dict[int, list[Tensor]] = {number: [] for number in inputs}
-        self._picked: dict[tuple[str, int, int], Any] = {}
+        self._inputs: dict[str, list[Tensor]] = {name: [] for name in inputs}
+        self._readers: dict[int, list[str]] = {}  # call → whose parts of its input are kept
+        for name, part in inputs.items():
+            self._readers.setdefault(part.number, []).append(name)
+        self._picked: dict[tuple[int | str, int], Any] = {}
         self._next = self._samples = self._piece = 0
 
     def begin(self, samples: int) -> None:
@@ -47,8 +50,8 @@ class Recording:
         self._next += 1
         if number >= len(self._calls) or self._calls[number].path != path:
             raise ModelError(STRAYED, where=path)
-        if number in self._parts:
-            self._inputs[number].append(self._parts[number].of(args, self._samples))
+        for name in self._readers.get(number, ()):
+            self._inputs[name].append(self._parts[name].of(args, self._samples))
         out = forward(*args, **kwargs)
         if self._next != self._calls[number].end:
             raise ModelError(STRAYED, where=path)
@@ -60,24 +63,23 @@ class Recording:
 
     def output(self, number: int, rows: Tensor, key: int) -> Any:
         """What a call returned for some rows, ascending; a key stands for the same rows every time."""
-        if ("output", number, key) not in self._picked:
-            pieces = self._outputs[number]
-            self._picked["output", number, key] = _picked(pieces, rows, self._piece)
-        return self._picked["output", number, key]
+        if (number, key) not in self._picked:
+            self._picked[number, key] = _picked(self._outputs[number], rows, self._piece)
+        return self._picked[number, key]
 
-    def input(self, number: int, rows: Tensor, key: int) -> Tensor:
-        """The part of its input that was kept."""
-        if ("input", number, key) not in self._picked:
-            pieces = self._inputs[number]
-            self._picked["input", number, key] = _picked(pieces, rows, self._piece)
-        found: Tensor = self._picked["input", number, key]
+    def input(self, name: str, rows: Tensor, key: int) -> Tensor:
+        """The part of a linear layer's input that was kept under this name."""
+        if (name, key) not in self._picked:
+            self._picked[name, key] = _picked(self._inputs[name], rows, self._piece)
+        found: Tensor = self._picked[name, key]
         return found
 
 
 class Inputs:
-    """Which part of a linear layer's input to keep: the indices of a few units."""
+    """Which part of the input of a linear layer's call to keep: the indices of a few units."""
 
-    def __init__(self, dim: int, unit_of: Tensor, units: Collection[int]) -> None:
+    def __init__(self, number: int, dim: int, unit_of: Tensor, units: Collection[int]) -> None:
+        self.number = number  # of the call
         found = [(unit_of == unit).nonzero().squeeze(1) for unit in units]
         self.dim = dim
         self.indices = torch.cat(found)

@@ -54,7 +54,7 @@ class Rerun:
         """Whether nobody but one linear layer reads the unit, and it reads zeros in these rows."""
         if self._layer is None or self._inputs is None or self._start.hidden:
             return False
-        kept = recording.input(self._start.first, rows, key)
+        kept = recording.input(self._start.name, rows, key)
         return not bool(self._inputs.share(kept, self._unit).any())
 
     def begin(self, recording: Recording, rows: Tensor, key: int) -> None:
@@ -92,7 +92,7 @@ class Rerun:
         """The recorded output of the first layer that reads the unit, less the unit's share in it."""
         number = self._start.first
         out: Tensor = self._recording.output(number, self._rows, self._key)
-        kept = self._recording.input(number, self._rows, self._key)
+        kept = self._recording.input(self._start.name, self._rows, self._key)
         if self._inputs is None:
             raise ModelError("nothing was kept of its input", where=self._calls[number].path)
         share = self._inputs.share(kept, self._unit)

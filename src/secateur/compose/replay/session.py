@@ -46,13 +46,16 @@ class Session:
         wanted = [start_of(left.network, calls, left.groups[name]) for name in units]
         starts = {s.name: s for s in _affordable(calls, wanted, memory // len(self.rows))}
         inputs = {
-            name: Inputs(_input_dim(left.network, calls[s.first]), s.reader.unit_of, units[name])
+            name: Inputs(
+                s.first,
+                _input_dim(left.network, calls[s.first]),
+                s.reader.unit_of,
+                units[name],
+            )
             for name, s in starts.items()
             if s.reader is not None
         }
-        self._recording = Recording(
-            calls, _outputs(calls, starts.values()), {starts[n].first: i for n, i in inputs.items()}
-        )
+        self._recording = Recording(calls, _outputs(calls, starts.values()), inputs)
         self._reruns = {
             (name, unit): Rerun(left.network, calls, starts[name], unit, inputs.get(name))
             for name in units

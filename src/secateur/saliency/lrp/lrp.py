@@ -76,6 +76,12 @@ class LRP:
                     hint="rules: EpsilonPlus(), Epsilon(), ZPlus(), GradTimesActivation();"
                     " targets: Predicted(), TrueLabel()",
                 )
+            try:
+                hash(value)
+            except TypeError as error:
+                raise OptionError(
+                    f"{value!r} is not hashable", where="LRP", hint="make it a frozen dataclass"
+                ) from error
 
     def collect(
         self, model: nn.Module, batch: Batch, groups: Groups, loss: Loss | None
