@@ -99,8 +99,8 @@ def ways(name: str) -> dict[str, Callable[[Question], Iterator[Masks]]]:
     if name.startswith("resnet"):
         for label, inputs in (("domino-o", False), ("domino-io", True)):
             sums = domino(inputs)
-            found[f"oracle, {label}"] = by_oracle(Oracle(primitives=sums))
-            found |= {f"{n}, {label}": by_one(n, s) for n, s in sums.items()}
+            found |= {f"{n}, {label}": by_one(n, sums[n]) for n in ("taylor", "fisher", "weights")}
+        found["oracle, domino-o"] = by_oracle(Oracle(primitives=domino(inputs=False)))
     return found
 
 
@@ -182,9 +182,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
     done = {(row["network"], row["seed"], row["way"]) for row in rows}
-    for seed in SEEDS:
-        for name in options.only:
-            for way, run in ways(name).items():
+    for name in options.only:
+        for way, run in ways(name).items():
+            for seed in SEEDS:
                 if (name, seed, way) in done or (options.ways and way not in options.ways):
                     continue
                 began = time.process_time()

@@ -282,3 +282,15 @@ def test_outputs_that_are_no_logits() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Relevance(**options)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["channel", "weight"])
+def test_the_device_follows_the_model(kind: str) -> None:
+    model, batches = net().double(), [x.double() for x, _ in data()]
+    groups = channels(model) if kind == "channel" else inside(model, kind)
+    here = score(model, groups, batches, Relevance())["relevance"]
+    there = score(model.cuda(), groups, batches, Relevance())["relevance"]
+    for name, expected in here.items():
+        torch.testing.assert_close(there[name], expected)
