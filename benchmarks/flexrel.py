@@ -71,7 +71,7 @@ def judge(part: Split) -> Callable[[nn.Module], float]:
 def how(rule: str, norm: str, scope: str, deltas: Sequence[float]) -> FlexRel:
     """FlexRel with options by name."""
     return FlexRel(
-        rule=RULES[rule], normalise=NORMALISATIONS[norm](SCOPES[scope]), deltas=tuple(deltas)
+        rule=RULES[rule], normalisation=NORMALISATIONS[norm](SCOPES[scope]), deltas=tuple(deltas)
     )
 
 

@@ -62,9 +62,9 @@ def _at_drop(
 def _inside(sweeps: Sequence[Sweep]) -> dict[str, Any]:
     """Delta in (0, 1) against the better of 0 and 1, in points, factor by factor.
 
-    `chosen`: that delta in (0, 1) which held-out data like best; `fixed`: the best on average of
-    one delta for all factors and seeds. Each difference is averaged over the seeds; `worst` is the
-    lowest over the factors, with the seeds' standard deviation there.
+    Of the deltas in (0, 1), held-out data choose. Each difference is averaged over the seeds;
+    `worst` is the lowest over the factors. The spread is the larger standard deviation, over the
+    seeds, of the difference and of the better end's accuracy.
     """
     factors = sorted(set.intersection(*(set(sweep.factors[1:]) for sweep in sweeps)))
     rows = []
@@ -84,16 +84,19 @@ def _inside(sweeps: Sequence[Sweep]) -> dict[str, Any]:
                 "accuracy_spread": stdev(ends) if len(ends) > 1 else None,
             }
         )
-    beyond = [row for row in rows if _worse(row)]
     return {
         "rows": rows,
         "worst": min(rows, key=lambda row: row["gap"]["mean"]),
-        "worse_beyond_spread": [row["factor"] for row in beyond],
+        "factors": len(rows),
+        "worse_beyond_spread": [row["factor"] for row in rows if _worse(row)],
+        "worse_beyond_sd_of_gap": [
+            row["factor"] for row in rows if row["gap"]["mean"] < -(row["gap"]["sd"] or 0.0)
+        ],
     }
 
 
 def _worse(row: Mapping[str, Any]) -> bool:
-    """Worse than the better end by more than one standard deviation of the seeds."""
+    """Worse than the better end beyond the spread."""
     spread = max(row["gap"]["sd"] or 0.0, row["accuracy_spread"] or 0.0)
     return bool(row["gap"]["mean"] < -spread)
 

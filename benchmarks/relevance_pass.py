@@ -146,10 +146,10 @@ def main() -> None:
         torch.manual_seed(0)
         trained = name in ("resnet20", "vgg-slim")
         model = demo.pretrained(name) if trained else demo.network(name).eval()
-        variants = {**ours(model, pairs), "captum": captums(model, pairs)}
+        variants = {**ours(model, pairs), "captum": captums(copy.deepcopy(model), pairs)}
         try:
             variants["captum"]()
-        except TypeError as error:  # it says which module it has no rule for
+        except (TypeError, RuntimeError) as error:  # it says which module it cannot explain
             del variants["captum"]
             networks[name] = ratios(plain(model, pairs), variants)
             networks[name]["captum"] = str(error).splitlines()[0]

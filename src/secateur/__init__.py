@@ -18,6 +18,8 @@ _HOMES = {
     "secateur.recover": "AdamW Cosine SGD Teacher finetune recalibrate",
     "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
     "secateur.recipes": "FlexRel Oracle",
+    "secateur.compose.objective": "LossPerWeight LowestLoss",
+    "secateur.saliency.lrp": ("Epsilon EpsilonPlus GradTimesActivation Predicted TrueLabel ZPlus"),
     "secateur.saliency": (
         "APoZ ActivationTaylor BatchFisher BatchNormScale Domino Fisher GeometricMedian"
         " HessianDiagonal LAMP Lowest Magnitude MeanActivation MeanGradient MeanSquaredWeights Need"

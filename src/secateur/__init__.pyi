@@ -2,6 +2,7 @@
 
 from secateur.allocate import Ranked, Uniform, allocate
 from secateur.compose import AsIs, BestOf, Blend, MaxAbs, MinMax, Product, Rank, Scope, Share, Veto
+from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import SecateurError
 from secateur.find import groups
 from secateur.granularity import Block, Channels, Kernels, Weights
@@ -33,6 +34,14 @@ from secateur.saliency import (
     merge,
     score,
 )
+from secateur.saliency.lrp import (
+    Epsilon,
+    EpsilonPlus,
+    GradTimesActivation,
+    Predicted,
+    TrueLabel,
+    ZPlus,
+)
 from secateur.types import Budget, Group, Groups, Plan, Scores
 from secateur.types.budget import accuracy, latency, macs, memory, nbytes, params, units
 
@@ -53,14 +62,19 @@ __all__ = [
     "Channels",
     "Cosine",
     "Domino",
+    "Epsilon",
+    "EpsilonPlus",
     "Fisher",
     "FlexRel",
     "GeometricMedian",
+    "GradTimesActivation",
     "Group",
     "Groups",
     "HessianDiagonal",
     "Kernels",
+    "LossPerWeight",
     "Lowest",
+    "LowestLoss",
     "Magnitude",
     "MaxAbs",
     "MeanActivation",
@@ -70,6 +84,7 @@ __all__ = [
     "Need",
     "Oracle",
     "Plan",
+    "Predicted",
     "Product",
     "Random",
     "Rank",
@@ -83,10 +98,12 @@ __all__ = [
     "Share",
     "Taylor",
     "Teacher",
+    "TrueLabel",
     "Uniform",
     "Veto",
     "Wanda",
     "Weights",
+    "ZPlus",
     "accuracy",
     "allocate",
     "certify",

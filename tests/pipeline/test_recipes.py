@@ -8,9 +8,11 @@ from torch import nn
 
 import secateur as sec
 from secateur import data as loading
-from secateur.errors import BudgetError, DataError, OptionError
-from secateur.pipeline.methods import RECIPES, find_method
+from secateur.compose.objective import LossPerWeight
+from secateur.errors import BudgetError, DataError, OptionError, UnknownNameError
+from secateur.pipeline.methods import RECIPES, Method, find_method
 from secateur.recipes import FlexRel, Oracle, Recipe
+from secateur.saliency.lrp import GradTimesActivation, TrueLabel, ZPlus
 from secateur.types.dataset import Dataset, Split
 
 
@@ -28,6 +30,19 @@ def images() -> Dataset:
         "few", Split(whole.train.x[:400], whole.train.y[:400]),
         Split(whole.test.x[:100], whole.test.y[:100]),
     )  # fmt: skip
+
+
+def test_options_that_are_values_are_given_by_name() -> None:
+    found = find_method("flexrel?rule=zplus&normalisation=rank-network", seed=0)
+    assert found == FlexRel(rule=ZPlus(), normalisation=sec.Rank(sec.Scope.NETWORK))
+    found = find_method("oracle?objective=lossperweight", seed=0)
+    assert isinstance(found, Oracle)
+    assert found.objective == LossPerWeight()
+    made = find_method("relevance?rule=gradtimesactivation&target=truelabel", seed=0)
+    assert isinstance(made, Method)
+    assert made.saliencies == (sec.Relevance(GradTimesActivation(), TrueLabel()),)
+    with pytest.raises(UnknownNameError, match="zplus"):
+        find_method("relevance?rule=z-plus", seed=0)
 
 
 def test_every_recipe_is_found_by_name_with_its_options() -> None:

@@ -38,7 +38,7 @@ def signals(net: nn.Module, groups: sec.Groups) -> sec.Scores:
 def test_every_entry_is_the_accuracy_of_that_masked_network(
     net: nn.Module, groups: sec.Groups, signals: sec.Scores, scope: Scope
 ) -> None:
-    how = FlexRel(normalise=MinMax(scope), deltas=HOW.deltas)
+    how = FlexRel(normalisation=MinMax(scope), deltas=HOW.deltas)
     held_out, test = handmade.data((8, 8)), handmade.data((9, 9, 9))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     found = sweep(net, groups, signals, FACTORS, held_out, test, how=how)

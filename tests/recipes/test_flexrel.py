@@ -53,7 +53,7 @@ def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
 def test_the_ends_are_magnitude_and_relevance_pruning(
     net: nn.Module, granularity: sec.Granularity, scope: Scope, norm: type[Normalisation]
 ) -> None:
-    how, groups = FlexRel(normalise=norm(scope)), found(net, granularity)
+    how, groups = FlexRel(normalisation=norm(scope)), found(net, granularity)
     gathered = signals(net, groups, how)
     relevance = Relevance(per_position=scope is Scope.NETWORK)
     for delta, name, saliency in ((0.0, "magnitude", Magnitude()), (1.0, "relevance", relevance)):
@@ -70,7 +70,7 @@ def test_the_ends_are_magnitude_and_relevance_pruning(
 def test_the_kept_count_is_exact_and_masks_are_nested(
     net: nn.Module, scope: Scope, delta: float
 ) -> None:
-    how, groups = FlexRel(normalise=MinMax(scope)), found(net)
+    how, groups = FlexRel(normalisation=MinMax(scope)), found(net)
     mixed = how.mixed(signals(net, groups), delta)
     looser = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
     for factor in (0.1, 0.333, 0.5, 0.77, 0.95, 0.99):
@@ -186,7 +186,7 @@ def test_a_given_delta_needs_no_held_out_data(net: nn.Module) -> None:
 def test_every_granularity_and_rule(
     net: nn.Module, granularity: sec.Granularity, scope: Scope
 ) -> None:
-    how = FlexRel(delta=0.5, rule=GradTimesActivation(), normalise=Rank(scope))
+    how = FlexRel(delta=0.5, rule=GradTimesActivation(), normalisation=Rank(scope))
     groups = found(net, granularity)
     plan = flexrel(net, groups, handmade.data(), "units=0.5", how=how).plan
     assert 0 < plan.removed <= (groups.units + 1) // 2

@@ -16,7 +16,7 @@ from secateur.compose.losses import Answer, Measured, Question
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.replay.cuts import Cuts
-from secateur.compose.replay.probe import Probe, slack
+from secateur.compose.replay.probe import Probe, probe, slack
 from secateur.compose.replay.session import Session
 from secateur.compose.strategy import EarlyStop, Strategy
 from secateur.errors import DataError, ModelError, PlanError
@@ -57,9 +57,8 @@ class FastLosses:
     ) -> None:
         self.plainly = PlainLosses(model, groups, pool, loss, batch)
         self.strategy = EarlyStop() if strategy is None else strategy
-        self.cuts = Cuts(model, groups)
         self._piece, self._memory = piece, memory
-        self._probe: Probe | None = None
+        self._known: Probe | None = None
 
     def __str__(self) -> str:
         return f"FastLosses({self.strategy})"
@@ -68,6 +67,15 @@ class FastLosses:
     def pool(self) -> int:
         """How many samples there are."""
         return self.plainly.pool
+
+    @property
+    def cuts(self) -> Cuts:
+        """Smaller copies of the network, for whoever wants to score them.
+
+        Raises:
+            ModelError, DataError: there can be none; `measure` then does without.
+        """
+        return self._probe().cuts
 
     def measure(self, question: Question) -> Answer:
         """Each candidate by the fast way where it can be trusted, else by the plain way."""
@@ -80,24 +88,28 @@ class FastLosses:
         return replace(answer, plain=tuple(name for name in names if name not in question.plain))
 
     def _fast(self, question: Question) -> Answer:
-        if self._probe is None:
-            plainly = self.plainly
-            self._probe = Probe.of(self.cuts, plainly.samples, plainly.loss, self._piece)
-        trial = _Trial(self, self._probe, question)
+        trial = _Trial(self, self._probe(), question)
         trial.check_cut()
         session = trial.session()
         trial.prove(session)
         return trial.answer(session)
 
-    def run(self, question: Question, probe: Probe, whole: frozenset[str]) -> Session:
+    def _probe(self) -> Probe:
+        if self._known is None:
+            plainly = self.plainly
+            self._known = probe(
+                plainly.model, plainly.groups, plainly.samples, plainly.loss, self._piece
+            )
+        return self._known
+
+    def run(self, question: Question, whole: frozenset[str]) -> Session:
         """What is left of the network, run on the samples of the question."""
         left = self.cuts(question.masks, whole)
         units: dict[str, list[int]] = {}
         for candidate in question.candidates:
             if candidate.group not in whole:
                 units.setdefault(candidate.group, []).append(left.number(candidate))
-        samples = self.plainly.samples, question.rows
-        return Session(left, probe, units, samples, self.plainly.loss, self._memory)
+        return Session(left, self._probe(), units, question.rows, self._memory)
 
 
 class _Trial:
@@ -124,7 +136,7 @@ class _Trial:
             self.plain.add(group)
 
     def session(self) -> Session:
-        return self.losses.run(self.question, self.probe, frozenset(self.plain))
+        return self.losses.run(self.question, frozenset(self.plain))
 
     def prove(self, session: Session) -> None:
         """Measure the first candidate of each group that is not yet proven both ways."""

@@ -9,10 +9,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from secateur.allocate import Allocator
-from secateur.compose import BestOf, Blend, Composable, Product, Veto
+from secateur.compose import (
+    BestOf,
+    Blend,
+    Composable,
+    MaxAbs,
+    MinMax,
+    Product,
+    Rank,
+    Scope,
+    Veto,
+)
+from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import OptionError
 from secateur.lookup import call, check_options, literal, pick, split_options
 from secateur.recipes import FlexRel, Oracle, Recipe
@@ -38,6 +50,14 @@ from secateur.saliency import (
     Taylor,
     Wanda,
     leaves,
+)
+from secateur.saliency.lrp import (
+    Epsilon,
+    EpsilonPlus,
+    GradTimesActivation,
+    Predicted,
+    TrueLabel,
+    ZPlus,
 )
 
 
@@ -97,6 +117,26 @@ COMPOSITIONS: dict[str, type[Composable]] = {
 # published pruning systems, whole
 RECIPES: dict[str, Callable[..., Recipe]] = {"flexrel": FlexRel, "oracle": Oracle}
 
+# options that are values, by name: "relevance?rule=zplus", "oracle?objective=lossperweight"
+VALUES: dict[str, dict[str, Callable[[], Any]]] = {
+    "rule": {
+        "epsilonplus": EpsilonPlus,
+        "epsilon": Epsilon,
+        "zplus": ZPlus,
+        "gradtimesactivation": GradTimesActivation,
+    },
+    "target": {"predicted": Predicted, "truelabel": TrueLabel},
+    "normalisation": {
+        "minmax": MinMax,
+        "maxabs": MaxAbs,
+        "rank": Rank,
+        "minmax-network": partial(MinMax, Scope.NETWORK),
+        "maxabs-network": partial(MaxAbs, Scope.NETWORK),
+        "rank-network": partial(Rank, Scope.NETWORK),
+    },
+    "objective": {"lowestloss": LowestLoss, "lossperweight": LossPerWeight},
+}
+
 Chosen: TypeAlias = str | Composable | Method | Recipe
 
 
@@ -132,4 +172,6 @@ def _made(text: str, seed: int) -> Any:
     check_options(values, known, where=text)
     if "seed" in known:
         values.setdefault("seed", seed)
+    named = {name: value for name, value in values.items() if name in VALUES}
+    values |= {name: pick(str(v), VALUES[name], name)() for name, v in named.items()}
     return make(**values)

@@ -59,7 +59,9 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
     """What can be known to fail before anything is done."""
     if of.train is None and (job.method.needs_data or job.finetune):
         raise DataError(
-            "fine-tuning needs data" if job.finetune else f"{_name(job.method)} cannot be scored without data",
+            "fine-tuning needs data"
+            if job.finetune
+            else f"{_name(job.method)} cannot be scored without data",
             where="data",
             hint="batches (x, y), or a text as demo:fashion-mini",
         )

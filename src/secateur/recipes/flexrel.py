@@ -51,14 +51,14 @@ class FlexRel:
         delta: the share of relevance: 0 is magnitude pruning, 1 relevance pruning. None: chosen on
             held-out data among `deltas`.
         rule: how relevance flows from the output back through the network.
-        normalise: brings both to one scale. Its scope is also the one in which units compete, since
+        normalisation: brings both to one scale. Its scope is also the one in which units compete, since
             delta = 0 would not be magnitude pruning otherwise: with `Scope.GROUP` every group loses
             the same share, with `Scope.NETWORK` the lowest scores of the whole network leave.
     """
 
     delta: float | None = None
     rule: Rule = field(default_factory=EpsilonPlus)
-    normalise: Normalisation = field(default_factory=MinMax)
+    normalisation: Normalisation = field(default_factory=MinMax)
     deltas: tuple[float, ...] = DELTAS
 
     def __post_init__(self) -> None:
@@ -77,12 +77,12 @@ class FlexRel:
         Where layers compete, relevance is a mean over output positions: there are more of them to
         sum over in the large maps of early layers.
         """
-        network = self.normalise.scope is Scope.NETWORK
+        network = self.normalisation.scope is Scope.NETWORK
         return Magnitude(), Relevance(self.rule, per_position=network)
 
     def blend(self, delta: float) -> Blend:
         """The mixture, itself a saliency."""
-        return Blend(self.signals, (1.0 - delta, delta), self.normalise)
+        return Blend(self.signals, (1.0 - delta, delta), self.normalisation)
 
     def mixed(self, signals: Scores, delta: float) -> Scores:
         """The mixture of what was gathered: no data and no network are needed."""
@@ -93,7 +93,7 @@ class FlexRel:
     @property
     def allocator(self) -> Uniform | Ranked:
         """The same share of every group, or one ranking over all, as the normalisation compares."""
-        per_group = self.normalise.scope is Scope.GROUP
+        per_group = self.normalisation.scope is Scope.GROUP
         return Uniform(by="blend") if per_group else Ranked(by="blend")
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.compose.candidates import Masks
 from secateur.compose.replay.remaining import Remaining, remaining
@@ -13,11 +14,15 @@ from secateur.types.group import Groups
 
 
 class Cuts:
-    """Shrunk copies of a network, the last one kept; on a CPU with images laid out channels last."""
+    """Shrunk copies of a network, the last one kept.
 
-    def __init__(self, model: nn.Module, groups: Groups) -> None:
-        self.model, self.groups = model, groups
-        self._last: tuple[frozenset[str], dict[str, torch.Tensor], Remaining] | None = None
+    With `channels_last` they and the images for them are laid out with the channels last: on a CPU
+    convolutions are faster so.
+    """
+
+    def __init__(self, model: nn.Module, groups: Groups, *, channels_last: bool = False) -> None:
+        self.model, self.groups, self.channels_last = model, groups, channels_last
+        self._last: tuple[frozenset[str], dict[str, Tensor], Remaining] | None = None
 
     def __call__(self, masks: Masks, whole: Collection[str] = ()) -> Remaining:
         """The network under these masks; groups in `whole` are only masked in it.
@@ -34,10 +39,21 @@ class Cuts:
                 return left
         left = remaining(self.model, self.groups, masks, whole)
         for tensor in (*left.network.parameters(), *left.network.buffers()):
-            if tensor.dim() == 4 and tensor.device.type == "cpu":
-                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            tensor.data = self.laid_out(tensor.data)
         self._last = frozenset(whole), {name: mask.clone() for name, mask in masks.items()}, left
         return left
+
+    def laid_out(self, example: Any) -> Any:
+        """What the copies are called with, images in their layout."""
+        if isinstance(example, Tensor):
+            if example.dim() != 4 or not self.channels_last:
+                return example
+            return example.contiguous(memory_format=torch.channels_last)
+        if isinstance(example, Mapping):
+            return {key: self.laid_out(value) for key, value in example.items()}
+        if type(example) in (tuple, list):
+            return type(example)(self.laid_out(value) for value in example)
+        return example
 
     def everything(self) -> Remaining:
         """The whole network."""

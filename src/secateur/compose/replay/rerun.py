@@ -92,9 +92,9 @@ class Rerun:
         """The recorded output of the first layer that reads the unit, less the unit's share in it."""
         number = self._start.first
         out: Tensor = self._recording.output(number, self._rows, self._key)
+        if self._inputs is None or self._columns.shape[1] == 0:  # it reads other units of the group
+            return out
         kept = self._recording.input(self._start.name, self._rows, self._key)
-        if self._inputs is None:
-            raise ModelError("nothing was kept of its input", where=self._calls[number].path)
         share = self._inputs.share(kept, self._unit)
         if isinstance(layer, nn.Linear):
             return out - F.linear(share, self._columns)

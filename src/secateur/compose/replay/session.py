@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from secateur.compose.candidates import Candidate
-from secateur.compose.pool import Pool, sample_losses
+from secateur.compose.pool import sample_losses
 from secateur.compose.replay.calls import Call, intercepted
-from secateur.compose.replay.probe import Probe, batch_of, check_mean, slack
+from secateur.compose.replay.probe import Probe, check_mean, slack
 from secateur.compose.replay.recording import Inputs, Recording
 from secateur.compose.replay.remaining import Remaining
 from secateur.compose.replay.rerun import Rerun
 from secateur.compose.replay.start import Start, skipped, start_of, whole_run
 from secateur.types.call import run
-from secateur.types.loss import Loss, loss_of
+from secateur.types.loss import loss_of
 
 
 class Session:
@@ -26,7 +26,7 @@ class Session:
     Args:
         left: the network; it is restored after every run.
         units: group name → which units of it, as the network numbers them, will be asked for.
-        samples: a pool and the rows of it; from here on they are called 0, 1, 2, ...
+        rows: of the pool; from here on they are called 0, 1, 2, ...
         memory: bytes that may be kept; what does not fit is computed again for every candidate.
     """
 
@@ -35,15 +35,13 @@ class Session:
         left: Remaining,
         probe: Probe,
         units: Mapping[str, Sequence[int]],
-        samples: tuple[Pool, Tensor],
-        loss: Loss,
+        rows: Tensor,
         memory: int,
     ) -> None:
-        self._left, self._network, self._loss = left, left.network, loss
-        self._pool, self._rows = samples
+        self._left, self._network, self._probe, self._rows = left, left.network, probe, rows
         self.piece, calls = probe.piece, probe.calls
         self.rows = torch.arange(self._rows.numel())
-        wanted = [start_of(left.network, calls, left.groups[name]) for name in units]
+        wanted = [start_of(left.network, calls, left.groups, left.groups[name]) for name in units]
         starts = {s.name: s for s in _affordable(calls, wanted, memory // len(self.rows))}
         inputs = {
             name: Inputs(
@@ -83,12 +81,12 @@ class Session:
         if rerun.silent(self._recording, rows, key):
             return self.present[rows]
         if key not in self._batches:
-            self._batches[key] = batch_of(self._pool, self._rows[rows], self._network)
+            self._batches[key] = self._probe.batch(self._rows[rows])
         x, y = self._batches[key]
         rerun.begin(self._recording, rows, key)
         where = str(candidate)
         with torch.no_grad(), rerun.hiding(), intercepted(self._network, rerun.handle):
-            return sample_losses(run(self._network, x, where), y, self._loss, where)
+            return sample_losses(run(self._network, x, where), y, self._probe.loss, where)
 
     def silent(self, candidate: Candidate) -> bool:
         """Whether the unit is read nowhere but by one linear layer, and is zero there for all samples."""
@@ -107,11 +105,11 @@ class Session:
         found, where = [], "present network"
         with torch.no_grad(), intercepted(self._network, self._recording.handle):
             for rows in self.rows.split(self.piece):
-                x, y = batch_of(self._pool, self._rows[rows], self._network)
+                x, y = self._probe.batch(self._rows[rows])
                 self._recording.begin(len(rows))
                 out = run(self._network, x, where)
-                found.append(sample_losses(out, y, self._loss, where))
-                check_mean(float(loss_of(out, y, self._loss, where)), found[-1])
+                found.append(sample_losses(out, y, self._probe.loss, where))
+                check_mean(float(loss_of(out, y, self._probe.loss, where)), found[-1])
         return torch.cat(found)
 
 

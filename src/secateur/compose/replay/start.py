@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from secateur.compose.replay.calls import Call
-from secateur.types.group import Activation, Group, Member, Place, Role
+from secateur.types.group import Activation, Group, Groups, Member, Place, Role
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,12 +36,14 @@ class Start:
         return self.group.name
 
 
-def start_of(network: nn.Module, calls: Sequence[Call], group: Group) -> Start:
+def start_of(network: nn.Module, calls: Sequence[Call], groups: Groups, group: Group) -> Start:
     """Where the removal of a unit of the group begins to matter.
 
     A call matters from the moment it uses a member. Before the first layer that READS the units,
     nothing but the units themselves changes: a module that only writes or scales them would return
     what was recorded, and zeros for the unit. What happens there outside of such modules is run.
+    Where units meet in a product of two activations, as in attention, others change before a layer
+    reads them; then that layer is run as well.
     """
     members = [member for member in group.members if member.masked]
     uses = {member: _uses(network, calls, member.name) for member in members}
@@ -57,7 +59,7 @@ def start_of(network: nn.Module, calls: Sequence[Call], group: Group) -> Start:
             break
         zeroed[number] = shown
     linear = [m for m in members if uses[m] == [first] and _is_linear(network, calls[first], m)]
-    reader = linear[0] if len(linear) == 1 else None
+    reader = linear[0] if len(linear) == 1 and not _meets(groups, group) else None
     hidden = tuple(m for m in members if uses[m][-1] >= first and m is not reader)
     return Start(group, first, zeroed, reader, hidden)
 
@@ -114,6 +116,17 @@ def _shown(calls: Sequence[Call], number: int, group: Group) -> Activation | Non
         if (a.module, a.place, a.position) == (call.path, Place.OUTPUT, 0) and a.dim > 0
     ]
     return outputs[0] if len(outputs) == 1 else None
+
+
+def _meets(groups: Groups, group: Group) -> bool:
+    """Whether the units meet each other in a product without a weight."""
+    return any(
+        name == group.name
+        for contraction in groups.contractions
+        if contraction.weight is None
+        for extent in contraction.extents
+        for name, _ in groups.extents[extent].parts
+    )
 
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

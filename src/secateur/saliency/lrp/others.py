@@ -40,7 +40,8 @@ def _unchanged(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ten
     if not _depends(x):
         return None
     y = func(x.detach(), *args[1:], **rest)
-    ratio = (y / x.detach()).masked_fill_(x.detach().abs() < _TINY, 0.0)
+    # where x is zero, its relevance is zero as well: any ratio will do
+    ratio = (y / x.detach()).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
     out: Tensor = _Scaled.apply(x, y, ratio)
     return x.copy_(out) if kwargs.get("inplace") else out
 
@@ -145,8 +146,6 @@ def _part(x: Tensor, share: float) -> Tensor:
     out: Tensor = _Scaled.apply(x, x.detach().view_as(x), share)
     return out
 
-
-_TINY = 1e-30  # smaller inputs have no relevance to speak of
 
 _CURVES = (
     *(F.relu6, F.hardtanh, F.hardswish, F.hardsigmoid, F.silu, F.gelu, F.mish),
