@@ -160,10 +160,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         done[key] = run(name, seed, options, asked.cache)
         print(f"{key}: {done[key]['cpu_seconds']['all']:.0f} CPU s", flush=True)
-        result = {"about": about(), "summary": report(done)[0], "runs": done}
-        write_text(asked.out, json.dumps(result, separators=(",", ":")) + "\n")
-        write_text(asked.out.with_suffix(".md"), report(done)[1])
+        save(done, asked.out)
+    save(done, asked.out)
     print(report(done)[1])
+
+
+def save(done: dict[str, Any], out: Path) -> None:
+    """The raw tables with their summary as JSON, the summary as tables beside it."""
+    summary, tables = report(done)
+    result = {"about": about(), "summary": summary, "runs": done}
+    write_text(out, json.dumps(result, separators=(",", ":")) + "\n")
+    write_text(out.with_suffix(".md"), tables)
 
 
 def jobs(main_only: bool) -> list[tuple[tuple[str, str, str], str, int]]:

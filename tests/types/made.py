@@ -82,7 +82,6 @@ def group_of(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, ...]]) -> 
                 draw(st.integers(-1, 3)),
                 unit_of,
                 draw(st.none() | NAMES),
-                draw(st.integers(1, 1000)),
             )
             for module, unit_of in draw(st.lists(st.tuples(NAMES, vectors(3, size)), max_size=2))
         ),

@@ -147,7 +147,17 @@ def _backward(
                 hint="does the network detach its output, or run under torch.no_grad?",
             )
         total = value * batch.samples
-        found = torch.autograd.grad(total, sources, allow_unused=True)
+        try:
+            found = torch.autograd.grad(total, [*sources, *watch.roots], allow_unused=True)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelError(
+                f"the loss cannot be differentiated: {error}",
+                where=batch.where,
+                hint="does the network write into tensors that it still needs, or checkpoint them"
+                " with use_reentrant=True?",
+            ) from error
         watch.finish()
     return dict(zip(wanted, found, strict=False))
 

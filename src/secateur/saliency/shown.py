@@ -29,9 +29,11 @@ class Shown:
         samples: int,
         values: Tensor,
         slopes: Tensor | None = None,
+        own: int = 0,
     ) -> None:
         self.group, self.activation = group, activation
         self.batch = samples  # how many the batch holds
+        self._own = own  # elements of all units in the producer's own output; 0: the same as here
         self.values = _at_least_float32(values)  # a, as the network made it
         self._slopes = None if slopes is None else _at_least_float32(slopes)
         unit_of = activation.unit_of
@@ -64,8 +66,9 @@ class Shown:
     @cached_property
     def produced(self) -> Tensor:
         """Elements of the producer's own output, (n,): more than `count` where it was pooled since."""
-        own = next(a for a in self.group.activations if a.writer == self.activation.writer)
-        return self.count * (_elements(own) / _elements(self.activation))
+        here = self.values.numel() // max(self.values.shape[self.activation.dim], 1)
+        here *= int((self.activation.unit_of >= 0).sum())
+        return self.count * (self._own / here if self._own else 1.0)
 
     @cached_property
     def samples(self) -> Tensor:
@@ -143,11 +146,6 @@ class Shown:
                 where=f"{self.activation.place.value} of {self.activation.module}",
                 hint=f"keep={[self.group.name]}, or a saliency that needs no samples, as sec.Taylor()",
             )
-
-
-def _elements(activation: Activation) -> int:
-    """Of all units together, in the traced run."""
-    return activation.each * int((activation.unit_of >= 0).sum())
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.errors import ScoreError
 from secateur.saliency.need import Need
 from secateur.saliency.shown import Shown
 from secateur.saliency.sites import sites
@@ -52,18 +53,28 @@ class Watch:
                 for site in sites(group, need):
                     at = (site.module, site.place, site.position)
                     self._wanted.setdefault(at, []).append((need, group, site))
+        self._own: dict[_Key, list[tuple[int, Activation]]] = {}  # where sizes alone are noted
+        for at, wanted in self._wanted.items():
+            for _, group, site in wanted:
+                own = next(a for a in group.activations if a.writer == site.writer)
+                if (own.module, own.place, own.position) != at:
+                    key = (own.module, own.place, own.position)
+                    self._own.setdefault(key, []).append((id(site), own))
+        self._sizes: dict[int, int] = {}
         self._overwritten: set[_Key] = set()
         self._pending: list[_Pending] = []
+        self.roots: list[Tensor] = []  # tensors that no gradient led back from: it ends in them
         self._samples = 0
-        self._again = False
+        self._again = self._backward = False
 
     @contextmanager
     def running(self, samples: int) -> Iterator[None]:
         """Look at everything that runs inside; a batch has so many samples."""
-        self._samples, self._pending, self._again = samples, [], False
+        self._samples, self._pending, self.roots = samples, [], []
+        self._again = self._backward = False
         handles = []
         try:
-            for path in dict.fromkeys(path for path, _, _ in self._wanted):
+            for path in dict.fromkeys(at[0] for at in (*self._wanted, *self._own)):
                 module = self._model.get_submodule(path)
                 handles += [
                     module.register_forward_pre_hook(self._before(path)),
@@ -71,16 +82,20 @@ class Watch:
                 ]
             yield
         finally:
-            self._pending = []
+            self._pending, self.roots = [], []
             for handle in handles:
                 handle.remove()
 
     def must_run_again(self) -> bool:
-        """Whether an activation was overwritten before its gradient could meet it."""
+        """Whether an activation was overwritten before its gradient could meet it.
+
+        If not, the forward pass is over: layers that run again, as checkpoints do, are not seen.
+        """
         late = {p.at for p in self._pending if p.values._version != p.version}  # noqa: SLF001
         self._overwritten |= late
         if late:
-            self._pending, self._again = [], True
+            self._pending, self.roots, self._again = [], [], True
+        self._backward = not late
         return bool(late)
 
     def finish(self) -> None:
@@ -89,28 +104,43 @@ class Watch:
             self._arrived(pending, torch.zeros_like(pending.values))
 
     def _before(self, path: str) -> Callable[[nn.Module, Any], None]:
-        at = [at for at in self._wanted if at[:2] == (path, Place.INPUT)]
+        at = self._at(path, Place.INPUT)
         return lambda _module, args: self._see(at, args)
 
     def _after(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        at = [at for at in self._wanted if at[:2] == (path, Place.OUTPUT)]
+        at = self._at(path, Place.OUTPUT)
         return lambda _module, _args, out: self._see(at, out)
 
+    def _at(self, path: str, place: Place) -> list[_Key]:
+        return [at for at in {**self._own, **self._wanted} if at[:2] == (path, place)]
+
     def _see(self, places: list[_Key], value: Any) -> None:
-        found = output_tensors(value) if places else []
+        if self._backward or not places:
+            return
+        found = output_tensors(value)
         for at in places:
-            wanted, tensor = self._wanted[at], found[at[2]]
+            tensor = found[at[2]]
+            for site, own in self._own.get(at, []):
+                each = tensor.numel() // max(tensor.shape[own.dim], 1)
+                self._sizes[site] = each * int((own.unit_of >= 0).sum())
+            wanted = self._wanted.get(at, [])
             if any(need.of_loss for need, _, _ in wanted):
                 self._await(at, tensor)
-            if not self._again:  # the first run has shown it
+            if wanted and not self._again:  # the first run has shown it
                 self._show(at, tensor.detach(), None)
 
     def _await(self, at: _Key, tensor: Tensor) -> None:
         values = tensor.detach().clone() if at in self._overwritten else tensor.detach()
         pending = _Pending(at, values, values._version)  # noqa: SLF001
         self._pending.append(pending)
+        if not torch.is_grad_enabled():
+            raise ScoreError(
+                "runs under torch.no_grad, so the loss has no gradient here",
+                where=f"{at[1].value} of {at[0]}",
+                hint="keep its channels out of the groups, or score them by weights or activations",
+            )
         if not tensor.requires_grad:
-            tensor.requires_grad_()
+            self.roots.append(tensor.requires_grad_())
         tensor.register_hook(lambda slopes: self._arrived(pending, slopes))
 
     def _arrived(self, pending: _Pending, slopes: Tensor) -> None:
@@ -124,5 +154,6 @@ class Watch:
         for need, group, site in self._wanted[at]:
             if need.of_loss == (slopes is not None):
                 if id(site) not in shown:
-                    shown[id(site)] = Shown(group, site, self._samples, values, slopes)
+                    own = self._sizes.get(id(site), 0)
+                    shown[id(site)] = Shown(group, site, self._samples, values, slopes, own)
                 self._look(need, shown[id(site)])

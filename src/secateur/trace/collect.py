@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.trace.classes import FREE, NONE, Ids
+from secateur.trace.field import Leaf
+from secateur.trace.records import Seen
 from secateur.trace.tape import Tape
 from secateur.trace.units import Units
 from secateur.types.equation import (
@@ -119,27 +121,31 @@ def _members(tape: Tape, units: Units, shapes: Mapping[str, tuple[int, ...]]) ->
 
 def _activations(tape: Tape, units: Units, members: list[list[Member]]) -> list[list[Activation]]:
     """Where a group's units can be seen: the same dim and units in every run of the module."""
-    runs: dict[tuple[str, Place, int, int], list[tuple[Ids, frozenset[str]]]] = {}
-    each: dict[tuple[str, Place, int, int], int] = {}
-    for s in tape.seen:
-        written = frozenset(name for name, dim in s.leaves if (name, dim) in tape.writes)
-        at = (s.module, s.place, s.position, s.dim)
-        runs.setdefault(at, []).append((tape.classes.find(s.ids), written))
-        each[at] = s.each
+    runs: dict[tuple[str, Place, int, int], list[Seen]] = {}
+    for seen in tape.seen:
+        at = (seen.module, seen.place, seen.position, seen.dim)
+        runs.setdefault(at, []).append(seen)
     weights = {p.weight for p in tape.products if p.weight}
     own = [{m.name for m in found if m.role is Role.WRITES} for found in members]
+    times: list[dict[str, int]] = [{} for _ in units.sizes]  # how often each writer was seen first
     activations: list[list[Activation]] = [[] for _ in units.sizes]
-    for at, ((roots, written), *others) in runs.items():
-        if all(np.array_equal(roots, other) for other, _ in others):
-            by_all = written.union(*(other for _, other in others))
-            for g, unit_of in _parts(units, roots):
-                writer = _writer(by_all & own[g], weights)
-                activations[g].append(Activation(*at, unit_of, writer, each[at]))
+    for at, all_seen in runs.items():
+        roots = tape.classes.find(all_seen[0].ids)
+        if not all(np.array_equal(roots, tape.classes.find(s.ids)) for s in all_seen[1:]):
+            continue
+        whole = all(seen.flow.whole for seen in all_seen)
+        leaves = frozenset[Leaf]().union(*(seen.leaves for seen in all_seen))
+        for g, unit_of in _parts(units, roots):
+            writer = _writer(tape, leaves, own[g], weights) if whole else None
+            if writer and times[g].setdefault(writer, len(all_seen)) != len(all_seen):
+                writer = None  # a layer that runs twice is seen in one of its runs only
+            activations[g].append(Activation(*at, unit_of, writer))
     return activations
 
 
-def _writer(written: Set[str], weights: Set[str]) -> str | None:
+def _writer(tape: Tape, leaves: Set[Leaf], own: Set[str], weights: Set[str]) -> str | None:
     """The one weight that made a tensor, or a table where no product did; None for several."""
+    written = {name for name, dim in leaves if (name, dim) in tape.writes} & own
     made = written & weights or written
     return next(iter(made)) if len(made) == 1 else None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from secateur.trace.classes import Ids
 from secateur.trace.field import Leaf
+from secateur.trace.flow import Flow
 from secateur.types.equation import Expression
 from secateur.types.group import Place
 
@@ -76,4 +77,4 @@ class Seen:
     dim: int
     ids: Ids
     leaves: frozenset[Leaf]  # the parameters that entered since the last product
-    each: int  # elements for every index
+    flow: Flow

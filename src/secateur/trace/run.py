@@ -13,9 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import ModelError
+from secateur.trace.flow import flow_of, note_use
 from secateur.trace.modules import input_attribute, output_attribute
 from secateur.trace.records import Reason, Seen, Size
-from secateur.trace.rules import RULES, Call, bind, refuse, rule_for
+from secateur.trace.rules import RULES, Call, bind, contraction, refuse, rule_for
 from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
@@ -52,6 +53,9 @@ class LabelMode(TorchDispatchMode):
             refuse(self.tape, made, "is an operator that secateur does not know")
         elif made.outputs or base in RULES:
             apply(self.tape, made)
+        self._note_flow(
+            made, product=apply is not None and apply.__module__ == contraction.__name__
+        )
         if target is not None and before is not None:
             self._in_place(made, target, before)
         elif not in_place:
@@ -64,6 +68,11 @@ class LabelMode(TorchDispatchMode):
         former = torch.empty_strided(size, stride, dtype=target.dtype, device="meta")
         self.tape.put(former, labels.fields, constant=labels.constant, origin=labels.origin)
         return former
+
+    def _note_flow(self, made: Call, *, product: bool) -> None:
+        """Remember what was made of what; parameters belong to nobody."""
+        followed = [t for t in made.inputs if not self.tape.labels(t).constant]
+        note_use(followed, made.outputs, self.tape.flow_key, product=product)
 
     def _note_views(self, made: Call) -> None:
         """Remember which outputs share memory with an input."""
@@ -173,17 +182,19 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
     and what each of them returns.
     """
     holds = bool(module._parameters) or hasattr(module, "parametrizations")
+    inside = ".parametrizations" in f".{path}"  # what makes a weight shows no unit
 
     def before(_module: nn.Module, args: Any) -> None:
         tape.modules.append(path)
         _note_channels(tape, input_attribute(module, path), args)
-        if holds:
+        if holds and not inside:
             _note_seen(tape, path, Place.INPUT, args)
 
     def after(_module: nn.Module, _args: Any, out: Any) -> None:
         tape.modules.pop()
         _note_channels(tape, output_attribute(module, path), out)
-        _note_seen(tape, path, Place.OUTPUT, out)
+        if not inside:
+            _note_seen(tape, path, Place.OUTPUT, out)
 
     return (
         module.register_forward_pre_hook(before, prepend=True),
@@ -199,8 +210,8 @@ def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
             along = [f for f in fields if dim in f.dims]
             if len(along) == 1 and along[0].dims == (dim,):
                 ids = along[0].ids.reshape(-1).numpy()
-                each = tensor.numel() // max(1, tensor.shape[dim])
-                tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves, each))
+                flow = flow_of(tensor, tape.flow_key)
+                tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves, flow))
 
 
 def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:

@@ -15,7 +15,7 @@ from secateur.trace.classes import Classes, Ids
 from secateur.trace.field import Field, Labels, Leaf, rows
 from secateur.trace.place import line_of_model
 from secateur.trace.records import Block, Number, Product, Reason, Seen, Size, Statistic
-from secateur.types.equation import Constant, Count, Expression
+from secateur.types.equation import Constant, Count, Expression, Operation
 
 _RUNS = itertools.count()
 
@@ -27,6 +27,7 @@ class Tape:
         # A name of its own: tensors that outlive a run (a cache) must not speak in the next one.
         run = next(_RUNS)
         self._labels_key, self._views_key = f"_secateur_labels_{run}", f"_secateur_views_{run}"
+        self.flow_key = f"_secateur_flow_{run}"
         self.classes = Classes()
         self.reasons: list[Reason] = [Reason("", "", "")]  # FREE is 0
         self.blocks: list[Block] = []
@@ -335,8 +336,10 @@ class Tape:
 
     def note_compared(self, expression: Expression, value: int) -> None:
         """The code compared a size with something else: it must keep its value."""
-        self.extents.append((value, []))
+        self.extents.append((max(value, 0), []))
         reason = self.reason("comparison", "the code branches on this size")
+        if value < 0:  # no extent is that small
+            expression = Operation("-", expression, Constant(value))
         self.sizes.append(Size(expression, len(self.extents) - 1, reason))
 
     def argument(self, name: str, fields: Sequence[Field], dim: int, size: int) -> None:

@@ -54,8 +54,7 @@ class Activation:
     position: int  # among the module's tensors on that side
     dim: int  # of that tensor
     unit_of: Tensor  # int64, shape (size of dim,); -1 for none
-    writer: str | None  # the weight that made it; None where it is the work of several
-    each: int  # elements for every index of the dim, in the traced run
+    writer: str | None  # the weight whose whole work it is; None for a part, or the work of several
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,6 @@ def _pack_group(group: Group, pool: _Pool) -> dict[str, Any]:
                 "dim": a.dim,
                 "unit_of": pool.add(a.unit_of),
                 "writer": a.writer,
-                "each": a.each,
             }
             for a in group.activations
         ],
@@ -167,9 +166,7 @@ def _unpack_group(
         vector = tensors[a["unit_of"]]
         unit_of = _vector(vector, vector.numel(), size)
         place, position, dim = Place(a["place"]), int(a["position"]), int(a["dim"])
-        activations.append(
-            Activation(a["module"], place, position, dim, unit_of, a["writer"], int(a["each"]))
-        )
+        activations.append(Activation(a["module"], place, position, dim, unit_of, a["writer"]))
     pattern = entry["pattern"]
     if pattern is not None:
         stay, block = map(int, pattern)
