@@ -157,7 +157,7 @@ def activation(a: list[Tensor], g: list[Tensor], c: int) -> float:
         (Fisher(), fisher, False),
         (MeanActivation(), activation, True),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_of_activations_it_agrees_with_the_plain_twin(
     base: Saliency,

@@ -85,12 +85,13 @@ class Step:
                 *(int(entry["samples"]), int(entry["left"])),
                 *(tuple(map(str, entry[key])) for key in ("proven", "plain")),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _malformed(f"{type(error).__name__}: {error}") from error
         if not 0 <= step.chosen < len(tried) or tried[step.chosen].out:
             raise _malformed(f"candidate {step.chosen} cannot have been chosen")
-        if not math.isfinite(step.present):
-            raise _malformed(f"a loss of {step.present}")
+        for value in (step.present, *(each.loss for each in tried)):
+            if not math.isfinite(value):
+                raise _malformed(f"a loss of {value}")
         return step
 
 

@@ -25,7 +25,7 @@ from secateur.compose import (
     Veto,
 )
 from secateur.compose.objective import LossPerWeight, LowestLoss
-from secateur.errors import OptionError
+from secateur.errors import OptionError, SecateurError
 from secateur.lookup import call, check_options, literal, pick, split_options
 from secateur.recipes import FlexRel, Oracle, Recipe
 from secateur.saliency import (
@@ -174,4 +174,9 @@ def _made(text: str, seed: int) -> Any:
         values.setdefault("seed", seed)
     named = {name: value for name, value in values.items() if name in VALUES}
     values |= {name: pick(str(v), VALUES[name], name)() for name, v in named.items()}
-    return make(**values)
+    try:
+        return make(**values)
+    except SecateurError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"cannot be made: {error}", where=text) from error

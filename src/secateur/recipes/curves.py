@@ -81,6 +81,10 @@ def sweep(
         factors: rising, between 0 and 1; each keeps exactly round((1 - p) * N) units.
         least: the sweep ends after the factor at which no delta reaches this held-out accuracy.
     """
+    if any(group.pattern is not None for group in groups):
+        raise OptionError(
+            "a pattern removes the same whatever the factor", hint="a granularity without a pattern"
+        )
     judges = judge_of(held_out), judge_of(test)
     dense = tuple(judge(model) for judge in judges)
     rows = [[(*dense, 0.0)] * len(how.deltas)]

@@ -8,7 +8,7 @@
 
 No weight is trained. Source: Chiasserini, Malandrino, Molner, Zhao, arXiv 2405.13088, IEEE Network
 2025. The paper's normalisation, its rule of relevance and its guidance to delta are not public; those
-here are ours (docs/flexrel.md).
+here are ours (docs/methods/flexrel.md).
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ DELTAS = tuple(step / 10 for step in range(11))
 
 @dataclass(frozen=True, slots=True)
 class FlexRel:
-    """How FlexRel scores and allocates.
+    """Magnitude blended with relevance, in the proportion that held-out data likes best.
+
+    Source: Chiasserini et al., FlexRel, IEEE Network 2025 (arXiv 2405.13088).
 
         s = (1 - delta) * norm(m) + delta * norm(r),   r(w_kj) = sum_i rel(a_ik) + rel(b_ij)
 
@@ -62,8 +64,9 @@ class FlexRel:
     deltas: tuple[float, ...] = DELTAS
 
     def __post_init__(self) -> None:
-        tried = self.deltas if self.delta is None else (self.delta,)
-        if not tried or not all(0.0 <= delta <= 1.0 for delta in tried):
+        given: object = self.deltas if self.delta is None else (self.delta,)
+        tried = list(given) if isinstance(given, tuple | list) else []
+        if not tried or not all(isinstance(d, int | float) and 0.0 <= d <= 1.0 for d in tried):
             raise OptionError(
                 f"delta={self.delta}, deltas={self.deltas}: a share lies between 0 and 1",
                 where="FlexRel",

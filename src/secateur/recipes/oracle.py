@@ -1,8 +1,8 @@
 """The myopic oracle: five saliencies propose, the true loss decides, one unit at a time.
 
-1. Score what is left by every primitive on 256 fresh images.
+1. Score what is left by every primitive on 256 images, drawn anew.
 2. Each primitive in turn names its lowest unit, until there are 16 different candidates.
-3. Measure the loss without each candidate on 256 other fresh images.
+3. Measure the loss without each candidate on 256 images, drawn anew and the same for all.
 4. Remove the one without which the loss is lowest, with everything that is coupled to it.
 5. Begin again. No weight is trained.
 
@@ -28,7 +28,7 @@ from secateur.compose.oracle import Scoring, oracle
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.steps import Step
-from secateur.errors import BudgetError, DataError
+from secateur.errors import BudgetError, DataError, OptionError
 from secateur.mask.masked import masked
 from secateur.recipes.recipe import Question
 from secateur.saliency import (
@@ -65,7 +65,12 @@ def primitives() -> dict[str, Composable]:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """How the oracle proposes and decides.
+    """Saliencies propose, the true loss decides, one unit at a time.
+
+    The paper ranks the channels of convolutions only; name linear layers in `keep` to do the same.
+
+    Source: Persand et al., Composition of Saliency Metrics for Channel Pruning with a Myopic
+    Oracle, arXiv 2004.03376.
 
     Attributes:
         primitives: by name, in the order in which they are asked: any saliencies or compositions,
@@ -86,6 +91,16 @@ class Oracle:
 
     needs_data = True
 
+    def __post_init__(self) -> None:
+        for name in ("k", "samples", "scored"):
+            value: object = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise OptionError(f"{name}={value!r} is not a whole number from 1", where="Oracle")
+        if not callable(self.measure):
+            raise OptionError(
+                f"measure={self.measure!r} measures no losses", where="Oracle", hint="FastLosses"
+            )
+
     def decide(self, question: Question) -> tuple[Scores, Plan]:
         """Remove units until the budgets hold.
 
@@ -102,12 +117,11 @@ class Oracle:
             )
         groups, wanted = question.groups, goals(question.groups, question.budgets)
         journal = [Step.from_json(step) for step in question.steps]
-        scores = as_scores(groups, journal, str(self))
         for step in self.steps(question, journal, lambda m: all(goal.met(m) for goal in wanted)):
             question.note(step.to_json())
             question.tell("oracle", step.step + 1, None)
             journal.append(step)
-            scores = as_scores(groups, journal, str(self))
+        scores = as_scores(groups, journal, str(self))
         plan = allocate(groups, scores, Ranked("oracle"), question.budgets)
         return scores, Plan(groups, plan.masks, {**plan.about, "allocator": str(self)})
 
@@ -134,6 +148,12 @@ def scoring(
 ) -> Scoring:
     """Scores of the network as it is masked, on samples of the pool that follow the seed."""
     model, groups, device = question.model, question.groups, device_of(question.model)
+    if samples > len(pool):
+        raise DataError(
+            f"{samples} samples a step are to be scored on, and there are {len(pool)}",
+            where="scored",
+            hint=f"more data, or scored={len(pool)}",
+        )
 
     def scored(masks: Masks, seed: int) -> Mapping[str, Mapping[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)

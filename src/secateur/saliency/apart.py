@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from secateur.errors import OptionError
-from secateur.saliency.need import Need
 from secateur.saliency.portions import Portion
 from secateur.saliency.protocol import Saliency, Seen, State, add
 from secateur.saliency.shown import Shown
@@ -27,17 +26,6 @@ def check_leaf(base: object, wrapper: str) -> None:
             where=wrapper,
             hint=f"as {wrapper}(sec.Taylor()); compose outside: {wrapper}(a) + {wrapper}(b)",
         )
-
-
-def site_need(base: Saliency) -> Need | None:
-    """What it needs to see at sites; one thing at most."""
-    found = [need for need in base.needs if isinstance(need, Need) and need.at_sites]
-    return found[0] if found else None
-
-
-def at_ends(base: Saliency) -> bool:
-    """Whether it is observed at the end of a batch."""
-    return any(not isinstance(need, Need) or not need.at_sites for need in base.needs)
 
 
 def start(base: Saliency, portions: Sequence[Portion]) -> State:
@@ -87,10 +75,12 @@ def seen_of(base: Saliency, portion: Portion, seen: Seen) -> Seen | None:
         return None
     if portion.group.size == shown.group.size:
         return part  # all sums over the site are shared
-    need = site_need(base)
+    need = base.site_need
     slopes = shown.slopes if need is not None and need.of_loss else None
-    own = portion.renumbered(activation)
-    return replace(part, shown=Shown(portion.group, own, shown.batch, shown.values, slopes))
+    part_of = portion.renumbered(activation)
+    return replace(
+        part, shown=Shown(portion.group, part_of, shown.batch, shown.values, slopes, shown.own)
+    )
 
 
 def _key(portion: Portion, key: str) -> str:

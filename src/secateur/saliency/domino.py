@@ -67,7 +67,7 @@ class Domino(Saliency):
             return apart.observe(self._term, outs, state, seen)
         if not self._at_sites:
             return apart.observe(self._term, (*outs, *ins), state, seen)
-        if apart.at_ends(self.base):
+        if self.base.at_ends:
             state = apart.observe(self._term, outs, state, seen)
         if ins:
             found = seen.collected(Consumed(self._term))
@@ -82,13 +82,13 @@ class Domino(Saliency):
         if not self.average:
             return _sum(portions, values, group)
         amounts = [self._amount(portion, state).to(values[0].device) for portion in portions]
-        if getattr(self.base, "averages", False):
+        if self.base.averages:
             values = [value * amount for value, amount in zip(values, amounts, strict=True)]
         return _sum(portions, values, group) / _sum(portions, amounts, group)
 
     @property
     def _at_sites(self) -> bool:
-        return apart.site_need(self.base) is not None
+        return self.base.site_need is not None
 
     @property
     def _term(self) -> Saliency:

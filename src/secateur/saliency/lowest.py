@@ -38,6 +38,11 @@ class Lowest(Saliency):
         apart.check_leaf(self.base, "Lowest")
 
     @property
+    def averages(self) -> bool:
+        """As the base."""
+        return self.base.averages
+
+    @property
     def needs(self) -> frozenset[Need | Collector]:
         """What the base needs."""
         return self.base.needs

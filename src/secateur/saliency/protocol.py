@@ -126,9 +126,25 @@ class Saliency(Composable, ABC):
     __slots__ = ()
 
     @property
+    def averages(self) -> bool:
+        """Whether it is a mean over elements, as `Domino` must know to average over layers."""
+        return False
+
+    @property
     @abstractmethod
     def needs(self) -> frozenset[Need | Collector]:
         """What must be collected for it; where it is the same for all, a class attribute."""
+
+    @property
+    def site_need(self) -> Need | None:
+        """What it must see at sites; one thing at most."""
+        found = [need for need in self.needs if isinstance(need, Need) and need.at_sites]
+        return found[0] if found else None
+
+    @property
+    def at_ends(self) -> bool:
+        """Whether it is observed at the end of a batch."""
+        return any(not isinstance(need, Need) or not need.at_sites for need in self.needs)
 
     @abstractmethod
     def start(self, group: Group) -> State:

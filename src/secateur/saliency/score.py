@@ -97,7 +97,7 @@ def observe(
         for done, collected in enumerate(passes, start=1):
             with torch.no_grad():
                 for name, saliency in hungry.items():
-                    if any(not isinstance(n, Need) or not n.at_sites for n in saliency.needs):
+                    if saliency.at_ends:
                         _look(saliency, states[name], groups, tensors, collected)
             if progress is not None:
                 progress(done)

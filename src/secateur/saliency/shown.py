@@ -33,7 +33,7 @@ class Shown:
     ) -> None:
         self.group, self.activation = group, activation
         self.batch = samples  # how many the batch holds
-        self._own = own  # elements of all units in the producer's own output; 0: the same as here
+        self.own = own  # elements of all units in the producer's own output; 0: the same as here
         self.values = _at_least_float32(values)  # a, as the network made it
         self._slopes = None if slopes is None else _at_least_float32(slopes)
         unit_of = activation.unit_of
@@ -68,7 +68,7 @@ class Shown:
         """Elements of the producer's own output, (n,): more than `count` where it was pooled since."""
         here = self.values.numel() // max(self.values.shape[self.activation.dim], 1)
         here *= int((self.activation.unit_of >= 0).sum())
-        return self.count * (self._own / here if self._own else 1.0)
+        return self.count * (self.own / here if self.own else 1.0)
 
     @cached_property
     def samples(self) -> Tensor:

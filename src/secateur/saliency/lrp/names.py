@@ -68,7 +68,7 @@ class Names:
 
     def find(self, weight: Tensor) -> Part | None:
         """The part that a weight is; None where it is none that could be told."""
-        base = weight._base
+        base = weight._base  # noqa: SLF001
         name = self._by_id.get(id(base), "")
         if base is not None and name and base is self._tensors[name]:
             return _inside(name, base, weight) if base.is_contiguous() else None

@@ -87,7 +87,7 @@ class _Seen:
 
 def _version(tensor: Tensor) -> int:
     """How often it was written; tensors made in inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
 def address(tensor: Tensor) -> int:
