@@ -12,6 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 import secateur as sec
 from secateur.errors import FileError, OptionError, ScoreError
@@ -441,3 +443,177 @@ def test_no_more_is_held_than_the_pass_itself_holds() -> None:
     assert len(alive) == len(groups)
     assert len(groups) > 30
     assert most <= 2
+
+
+# ---- what reviews found -----------------------------------------------------------------------
+
+
+class Gated(nn.Module):
+    """A squeeze-and-excitation block: a convolution's work goes two ways and meets itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6)
+        self.squeeze, self.excite = nn.Linear(6, 4), nn.Linear(4, 6)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x)).relu()
+        gate = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        out: Tensor = self.head((x * gate[:, :, None, None]).mean((2, 3)))
+        return out
+
+
+def test_where_the_work_of_a_layer_forks_it_is_seen_before() -> None:
+    groups = sec.groups(Gated(), torch.randn(2, 3, 6, 6))
+    found = {s.writer: (s.module, s.place.value) for s in sites(groups["conv"], Need.ACTIVATIONS)}
+    assert found == {"conv.weight": ("norm", "output"), "excite.weight": ("excite", "output")}
+
+
+def test_a_concatenation_of_all_before_sees_every_reader() -> None:
+    """As in a DenseNet: each layer's work is read by all that follow."""
+
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(7, 4, 1)
+            self.head = nn.Linear(11, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([x, self.a(x).relu()], 1)
+            x = torch.cat([x, self.b(x).relu()], 1)
+            out: Tensor = self.head(x.mean((2, 3)))
+            return out
+
+    torch.manual_seed(0)
+    model, x = Dense().double().eval(), torch.randn(4, 3, 5, 5, dtype=torch.float64)
+    groups = sec.groups(model, x)
+    (site,) = sites(groups["a"], Need.ACTIVATION_GRADIENTS)
+    assert (site.module, site.place.value) == ("b", "input")
+    batch = [(x, torch.tensor([0, 1, 2, 3]))]
+    found = score(model, groups, batch, sec.ActivationTaylor(), loss=F.cross_entropy)
+    a = model.a(x).detach().requires_grad_()
+    first = torch.cat([x, a.relu()], 1)
+    out = model.head(torch.cat([first, model.b(first).relu()], 1).mean((2, 3)))
+    (g,) = torch.autograd.grad(F.cross_entropy(out, batch[0][1], reduction="sum"), a)
+    expected = (a.relu() * g * (a > 0)).sum((2, 3)).abs().sum(0) / (4 * 25)
+    torch.testing.assert_close(found["activationtaylor"]["a"], expected.detach().float())
+
+
+def test_scores_do_not_depend_on_company() -> None:
+    """An embedding beside floating-point input: no gradient leads back from it to the input."""
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.words, self.b = nn.Linear(3, 4), nn.Embedding(5, 4), nn.Linear(4, 4)
+            self.head = nn.Linear(8, CLASSES)
+
+        def forward(self, x: Tensor, i: Tensor) -> Tensor:
+            both = torch.cat([self.a(x).relu(), self.b(self.words(i)).relu()], 1)
+            out: Tensor = self.head(both)
+            return out
+
+    torch.manual_seed(0)
+    model = Two().double().eval()
+    x = (torch.randn(6, 3, dtype=torch.float64), torch.randint(5, (6,)))
+    groups = sec.groups(model, x)
+    batch = [(x, torch.randint(CLASSES, (6,)))]
+    forms = [sec.ActivationTaylor(), sec.Fisher(), sec.MeanGradient()]
+    alone = score(model, groups, batch, forms, loss=F.cross_entropy)
+    beside = score(model, groups, batch, [*forms, Taylor()], loss=F.cross_entropy)
+    for name in alone:
+        for group in groups:
+            torch.testing.assert_close(alone[name][group.name], beside[name][group.name])
+            assert bool((alone[name][group.name] != 0).any())
+
+
+def test_images_of_another_size_than_the_example() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, CLASSES),
+    ).double().eval()  # fmt: skip
+    x, y = torch.randn(4, 3, 12, 12, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    small, same = sec.groups(model, x[:, :, :6, :6]), sec.groups(model, x)
+    found = [
+        score(model, groups, [(x, y)], sec.ActivationTaylor(), loss=F.cross_entropy)
+        for groups in (small, same)
+    ]
+    torch.testing.assert_close(*(scores["activationtaylor"]["0"] for scores in found))
+
+
+def test_layers_that_run_again_in_the_backward_pass_are_seen_once() -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self, *, saved: bool) -> None:
+            super().__init__()
+            self.saved = saved
+            self.body = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU())
+            self.head = nn.Linear(4, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.saved and torch.is_grad_enabled():
+                x = checkpoint(self.body, x, use_reentrant=False)
+            else:
+                x = self.body(x)
+            out: Tensor = self.head(x)
+            return out
+
+    found = []
+    for saved in (False, True):
+        torch.manual_seed(0)
+        model = Checkpointed(saved=saved).double().eval()
+        x = torch.randn(4, 3, dtype=torch.float64)
+        groups = sec.groups(model, x)
+        forms = [sec.ActivationTaylor(), sec.MeanGradient(), sec.MeanActivation()]
+        batch = [(x, torch.tensor([0, 1, 2, 3]))]
+        found.append(score(model, groups, batch, forms, loss=F.cross_entropy))
+    for name in found[0]:
+        for group, values in found[0][name].items():
+            torch.testing.assert_close(found[1][name][group], values)
+
+
+def test_what_makes_a_weight_shows_no_unit() -> None:
+    """A spectral norm's own module returns the weight, which is no activation."""
+    torch.manual_seed(0)
+    model = nn.Sequential(spectral_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, CLASSES)).eval()
+    groups = sec.groups(model, torch.randn(2, 3))
+    for group in groups:
+        for activation in group.activations:
+            assert "parametrizations" not in activation.module
+
+
+def test_without_gradients_in_the_network_there_are_none_to_see() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(3, 4), nn.Linear(4, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.stem(x).relu()
+            out: Tensor = self.head(x)
+            return out
+
+    model = Frozen()
+    groups = sec.groups(model, torch.randn(2, 3))
+    batch = [(torch.randn(2, 3), torch.tensor([0, 1]))]
+    with pytest.raises(ScoreError, match=r"torch\.no_grad") as caught:
+        score(model, groups, batch, sec.MeanGradient(), loss=F.cross_entropy)
+    assert caught.value.where == "output of stem"
+
+
+def test_a_module_looks_at_a_flag_below_zero() -> None:
+    class Flagged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flag = -1
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.flag == 3:
+                return x
+            out: Tensor = self.b(self.a(x).relu())
+            return out
+
+    assert [group.name for group in sec.groups(Flagged(), torch.randn(2, 3))] == ["a"]

@@ -133,10 +133,11 @@ def _activations(tape: Tape, units: Units, members: list[list[Member]]) -> list[
         roots = tape.classes.find(all_seen[0].ids)
         if not all(np.array_equal(roots, tape.classes.find(s.ids)) for s in all_seen[1:]):
             continue
-        whole = all(seen.flow.whole for seen in all_seen)
         leaves = frozenset[Leaf]().union(*(seen.leaves for seen in all_seen))
         for g, unit_of in _parts(units, roots):
-            writer = _writer(tape, leaves, own[g], weights) if whole else None
+            writer = _writer(tape, leaves, own[g], weights)
+            if writer and not all(seen.flow.whole(writer) for seen in all_seen):
+                writer = None
             if writer and times[g].setdefault(writer, len(all_seen)) != len(all_seen):
                 writer = None  # a layer that runs twice is seen in one of its runs only
             activations[g].append(Activation(*at, unit_of, writer))

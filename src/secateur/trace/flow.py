@@ -10,21 +10,22 @@ from torch import Tensor
 class Flow:
     """One tensor of a run, since the last product."""
 
-    __slots__ = ("parents", "uses")
+    __slots__ = ("leaves", "parents", "uses")
 
-    def __init__(self, parents: Sequence[Flow] = ()) -> None:
+    def __init__(self, leaves: frozenset[str] = frozenset(), parents: Sequence[Flow] = ()) -> None:
+        self.leaves = leaves  # the parameters that entered since the last product
         self.parents = parents  # none where a product made it
         self.uses = 0
 
-    @property
-    def whole(self) -> bool:
-        """Whether nothing else was made of what it was made of: it is known when the run is over."""
+    def whole(self, parameter: str) -> bool:
+        """Whether all that a parameter's product gave led here; it is known when the run is over."""
         waiting = list(self.parents)
         while waiting:
             flow = waiting.pop()
-            if flow.uses > 1:
-                return False
-            waiting += flow.parents
+            if parameter in flow.leaves:
+                if flow.uses > 1:
+                    return False
+                waiting += flow.parents
         return True
 
 
@@ -38,11 +39,15 @@ def flow_of(tensor: Tensor, key: str) -> Flow:
 
 
 def note_use(
-    inputs: Iterable[Tensor], outputs: Iterable[Tensor], key: str, *, product: bool
+    inputs: Iterable[Tensor],
+    outputs: Iterable[tuple[Tensor, frozenset[str]]],
+    key: str,
+    *,
+    product: bool,
 ) -> None:
-    """An operator made some tensors of others."""
+    """An operator made some tensors, with the parameters that entered into each, of others."""
     parents = [flow_of(tensor, key) for tensor in inputs]
     for parent in parents:
         parent.uses += 1
-    for tensor in outputs:
-        setattr(tensor, key, Flow(() if product else parents))
+    for tensor, leaves in outputs:
+        setattr(tensor, key, Flow(leaves, () if product else parents))

@@ -71,8 +71,9 @@ class LabelMode(TorchDispatchMode):
 
     def _note_flow(self, made: Call, *, product: bool) -> None:
         """Remember what was made of what; parameters belong to nobody."""
-        followed = [t for t in made.inputs if not self.tape.labels(t).constant]
-        note_use(followed, made.outputs, self.tape.flow_key, product=product)
+        inputs = [t for t in made.inputs if not self.tape.labels(t).constant]
+        outputs = [(t, self.tape.entered(t)) for t in made.outputs]
+        note_use(inputs, outputs, self.tape.flow_key, product=product)
 
     def _note_views(self, made: Call) -> None:
         """Remember which outputs share memory with an input."""

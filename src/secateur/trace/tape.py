@@ -95,6 +95,10 @@ class Tape:
         known: Labels | None = getattr(tensor, self._labels_key, None)
         return [] if known is None else known.fields
 
+    def entered(self, tensor: Tensor) -> frozenset[str]:
+        """The parameters that entered into a tensor since the last product."""
+        return frozenset(name for field in self.stale(tensor) for name, _ in field.leaves)
+
     def fresh(self, field: Field) -> Field | None:
         """A field with up-to-date ids; None where nothing of it can be pruned any more."""
         ids = self.classes.find(field.ids.numpy().ravel())

@@ -1,4 +1,4 @@
-"""What one run over all samples gave, piece by piece, and any rows of it."""
+"""What one run over all samples gave, and any rows of it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,50 @@ from secateur.errors import ModelError
 STRAYED = "takes another way through its modules than before"
 
 
+class Store:
+    """Memory for recordings, used again by the next one: to ask for fresh memory takes longer."""
+
+    def __init__(self) -> None:
+        self._flat: dict[object, Tensor] = {}
+
+    def rows(self, name: object, samples: int, like: Tensor) -> Tensor:
+        """Uninitialised, for so many samples, else of the shape, kind and layout of `like`."""
+        shape = (samples, *like.shape[1:])
+        key = (name, like.dtype, like.device)
+        flat = self._flat.get(key)
+        size = samples * (like.numel() // max(len(like), 1))
+        if flat is None or flat.numel() < size:
+            flat = self._flat[key] = like.new_empty(size)
+        if not _channels_last(like):
+            return flat[:size].view(shape)
+        return flat[:size].view(samples, *shape[2:], shape[1]).movedim(-1, 1)
+
+
 class Recording:
     """Outputs of some calls, and parts of the inputs of some, for all samples.
 
-    Samples come in pieces of equal length, the last one may be shorter; `handle` listens to the run
-    of each in turn, between `begin` and the next.
+    Samples come in pieces; `handle` listens to the run of each in turn, after `begin`.
     """
 
     def __init__(
-        self, calls: Sequence[Call], outputs: Collection[int], inputs: Mapping[str, Inputs]
+        self,
+        calls: Sequence[Call],
+        samples: int,
+        outputs: Collection[int],
+        inputs: Mapping[str, Inputs],
+        store: Store,
     ) -> None:
-        self._calls, self._wanted, self._parts = calls, frozenset(outputs), inputs
-        self._outputs: dict[int, list[Any]] = {number: [] for number in self._wanted}
-        self._inputs: dict[str, list[Tensor]] = {name: [] for name in inputs}
+        self._calls, self._samples, self._store = calls, samples, store
+        self._wanted, self._parts = frozenset(outputs), inputs
         self._readers: dict[int, list[str]] = {}  # call → whose parts of its input are kept
         for name, part in inputs.items():
             self._readers.setdefault(part.number, []).append(name)
-        self._picked: dict[tuple[int | str, int], Any] = {}
-        self._next = self._samples = self._piece = 0
+        self._kept: dict[int | str, Any] = {}
+        self._next = self._first = self._length = 0
 
-    def begin(self, samples: int) -> None:
-        """A piece of so many samples is about to run."""
-        self._next, self._samples = 0, samples
-        self._piece = self._piece or samples
+    def begin(self, length: int) -> None:
+        """The next piece, of so many samples, is about to run."""
+        self._next, self._first, self._length = 0, self._first + self._length, length
 
     def handle(
         self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -51,45 +72,64 @@ class Recording:
         if number >= len(self._calls) or self._calls[number].path != path:
             raise ModelError(STRAYED, where=path)
         for name in self._readers.get(number, ()):
-            self._inputs[name].append(self._parts[name].of(args, self._samples))
+            self._keep(name, self._parts[name].of(args, self._length))
         out = forward(*args, **kwargs)
         if self._next != self._calls[number].end:
             raise ModelError(STRAYED, where=path)
         if number in self._wanted:
-            if not (plain(out) and counts(out, self._samples)):
+            if not (plain(out) and counts(out, self._length)):
                 raise ModelError("returns something else than before", where=path)
-            self._outputs[number].append(out)
+            self._keep(number, out)
         return out
 
-    def output(self, number: int, rows: Tensor, key: int) -> Any:
-        """What a call returned for some rows, ascending; a key stands for the same rows every time."""
-        if (number, key) not in self._picked:
-            self._picked[number, key] = _picked(self._outputs[number], rows, self._piece)
-        return self._picked[number, key]
+    def output(self, number: int, rows: Tensor) -> Any:
+        """What a call returned for some rows."""
+        return _picked(self._kept[number], rows)
 
-    def input(self, name: str, rows: Tensor, key: int) -> Tensor:
+    def input(self, name: str, rows: Tensor) -> Tensor:
         """The part of a linear layer's input that was kept under this name."""
-        if (name, key) not in self._picked:
-            self._picked[name, key] = _picked(self._inputs[name], rows, self._piece)
-        found: Tensor = self._picked[name, key]
+        found: Tensor = _picked(self._kept[name], rows)
         return found
+
+    def _keep(self, name: int | str, value: Any) -> None:
+        if self._first == 0:
+            self._kept[name] = self._room((name,), value)
+        self._copy(self._kept[name], value, str(name))
+
+    def _room(self, name: tuple[object, ...], value: Any) -> Any:
+        """Rows for all samples in containers as those of a piece."""
+        if isinstance(value, Tensor):
+            return self._store.rows(name, self._samples, value)
+        if isinstance(value, dict):
+            return {key: self._room((*name, key), part) for key, part in value.items()}
+        return type(value)(self._room((*name, i), part) for i, part in enumerate(value))
+
+    def _copy(self, room: Any, value: Any, where: str) -> None:
+        if isinstance(room, Tensor) and isinstance(value, Tensor):
+            if room.shape[1:] != value.shape[1:] or room.dtype != value.dtype:
+                raise ModelError("returns other shapes than before", where=where)
+            room.narrow(0, self._first, self._length).copy_(value)
+            return
+        if type(room) is not type(value) or len(room) != len(value):
+            raise ModelError("returns something else than before", where=where)
+        for key in room if isinstance(room, dict) else range(len(room)):
+            self._copy(room[key], value[key], where)
 
 
 class Inputs:
     """Which part of the input of a linear layer's call to keep: the indices of a few units."""
 
     def __init__(self, number: int, dim: int, unit_of: Tensor, units: Collection[int]) -> None:
-        self.number = number  # of the call
+        self.number, self.dim = number, dim  # of the call, and of its input
         found = [(unit_of == unit).nonzero().squeeze(1) for unit in units]
-        self.dim = dim
-        self.indices = torch.cat(found)
-        self.place: dict[int, tuple[int, int]] = {}
+        self._indices = torch.cat(found)
+        self._place: dict[int, tuple[int, int]] = {}
         start = 0
         for unit, indices in zip(units, found, strict=True):
-            self.place[unit] = (start, indices.numel())
+            self._place[unit] = (start, indices.numel())
             start += indices.numel()
         # The layout of a tensor with one channel could not be told, and would be guessed wrong.
-        self._stored = self.indices if start > 1 else self.indices.repeat(2)
+        self._indices = self._indices if start > 1 else self._indices.repeat(2)
 
     def of(self, args: tuple[Any, ...], samples: int) -> Tensor:
         """The part of the only argument.
@@ -99,47 +139,29 @@ class Inputs:
         """
         if len(args) != 1 or not (isinstance(args[0], Tensor) and counts(args[0], samples)):
             raise ModelError("is called in another way than before", where="linear layer")
-        part = args[0].index_select(self.dim, self._stored.to(args[0].device))
-        return _like(part, args[0])
+        whole, indices = args[0], self._indices.to(args[0].device)
+        if _channels_last(whole) and self.dim == 1:
+            return whole.movedim(1, -1).index_select(-1, indices).movedim(-1, 1)
+        return whole.index_select(self.dim, indices)
 
     def share(self, kept: Tensor, unit: int) -> Tensor:
         """One unit's part of what was kept."""
-        start, length = self.place[unit]
+        start, length = self._place[unit]
         return kept.narrow(self.dim, start, length)
 
 
-def _picked(pieces: Sequence[Any], rows: Tensor, length: int) -> Any:
-    """Rows of what is spread over pieces."""
-    first = pieces[0]
-    if isinstance(first, Tensor):
-        numbers = rows.div(length, rounding_mode="floor")
-        parts = [
-            _rows(pieces[number], rows[numbers == number] - number * length)
-            for number in numbers.unique().tolist()
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-    if isinstance(first, dict):
-        return {key: _picked([piece[key] for piece in pieces], rows, length) for key in first}
-    return type(first)(
-        _picked([piece[i] for piece in pieces], rows, length) for i in range(len(first))
-    )
-
-
-def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
+def _picked(kept: Any, rows: Tensor) -> Any:
     """Some rows in the layout of the whole; torch's own selection would change it and crawl."""
-    if rows.numel() == len(tensor):
-        return tensor
-    rows = rows.to(tensor.device)
-    if _channels_last(tensor):
-        return tensor.movedim(1, -1).index_select(0, rows).movedim(-1, 1)
-    return tensor.index_select(0, rows)
-
-
-def _like(tensor: Tensor, other: Tensor) -> Tensor:
-    if _channels_last(other):
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous()
+    if isinstance(kept, dict):
+        return {key: _picked(part, rows) for key, part in kept.items()}
+    if not isinstance(kept, Tensor):
+        return type(kept)(_picked(part, rows) for part in kept)
+    rows = rows.to(kept.device)
+    if _channels_last(kept):
+        return kept.movedim(1, -1).index_select(0, rows).movedim(-1, 1)
+    return kept.index_select(0, rows)
 
 
 def _channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()

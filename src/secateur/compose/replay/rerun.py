@@ -50,16 +50,16 @@ class Rerun:
             for tensor, index, values in self._hidden:
                 tensor[index] = values
 
-    def silent(self, recording: Recording, rows: Tensor, key: int) -> bool:
+    def silent(self, recording: Recording, rows: Tensor) -> bool:
         """Whether nobody but one linear layer reads the unit, and it reads zeros in these rows."""
         if self._layer is None or self._inputs is None or self._start.hidden:
             return False
-        kept = recording.input(self._start.name, rows, key)
+        kept = recording.input(self._start.name, rows)
         return not bool(self._inputs.share(kept, self._unit).any())
 
-    def begin(self, recording: Recording, rows: Tensor, key: int) -> None:
+    def begin(self, recording: Recording, rows: Tensor) -> None:
         """The network is about to run on these rows."""
-        self._next, self._recording, self._rows, self._key = 0, recording, rows, key
+        self._next, self._recording, self._rows = 0, recording, rows
 
     def handle(
         self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -81,20 +81,20 @@ class Rerun:
             self._next += 1
             return forward(*args, **kwargs)
         self._next = self._calls[number].end
-        out = self._recording.output(number, self._rows, self._key)
+        out = self._recording.output(number, self._rows)
         shown = self._start.zeroed.get(number)
         if shown is None:
             return out
         indices = (shown.unit_of == self._unit).nonzero().squeeze(1).to(out.device)
-        return out.clone().index_fill_(shown.dim, indices, 0)
+        return out.index_fill_(shown.dim, indices, 0)  # a copy of its own: rows were picked
 
     def _less(self, layer: nn.Module) -> Tensor:
         """The recorded output of the first layer that reads the unit, less the unit's share in it."""
         number = self._start.first
-        out: Tensor = self._recording.output(number, self._rows, self._key)
+        out: Tensor = self._recording.output(number, self._rows)
         if self._inputs is None or self._columns.shape[1] == 0:  # it reads other units of the group
             return out
-        kept = self._recording.input(self._start.name, self._rows, self._key)
+        kept = self._recording.input(self._start.name, self._rows)
         share = self._inputs.share(kept, self._unit)
         if isinstance(layer, nn.Linear):
             return out - F.linear(share, self._columns)
