@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -93,8 +94,8 @@ def captums(model: nn.Module, pairs: Pairs) -> Callable[[], None]:
     return run
 
 
-def unconserved(model: nn.Module, images: Tensor) -> dict[str, float]:
-    """What part of relevance does not arrive at the image."""
+def unconserved(model: nn.Module, images: Tensor) -> dict[str, float | None]:
+    """What part of relevance does not arrive at the image; None where it is not finite."""
     model = copy.deepcopy(model).requires_grad_(False)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if name.endswith(("bias", "running_mean")):
@@ -107,7 +108,8 @@ def unconserved(model: nn.Module, images: Tensor) -> dict[str, float]:
     theirs = attr.LRP(model.requires_grad_(True))
     sums["captum"] = theirs.attribute(images.clone().requires_grad_(), target).detach().sum()
     scale = logits.abs().sum()
-    return {key: float(f"{(each - logits.sum()).abs() / scale:.2g}") for key, each in sums.items()}
+    parts = {key: float((each - logits.sum()).abs() / scale) for key, each in sums.items()}
+    return {key: float(f"{p:.2g}") if math.isfinite(p) else None for key, p in parts.items()}
 
 
 def ratios(base: Callable[[], Any], others: dict[str, Callable[[], Any]]) -> dict[str, Any]:

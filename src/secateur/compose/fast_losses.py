@@ -17,6 +17,7 @@ from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.replay.cuts import Cuts
 from secateur.compose.replay.probe import Probe, probe, slack
+from secateur.compose.replay.recording import Store
 from secateur.compose.replay.session import Session
 from secateur.compose.strategy import EarlyStop, Strategy
 from secateur.errors import DataError, ModelError, PlanError
@@ -58,7 +59,8 @@ class FastLosses:
         self.plainly = PlainLosses(model, groups, pool, loss, batch)
         self.strategy = EarlyStop() if strategy is None else strategy
         self._piece, self._memory = piece, memory
-        self._known: Probe | None = None
+        self._known: Probe | DataError | ModelError | None = None
+        self._store = Store()
 
     def __str__(self) -> str:
         return f"FastLosses({self.strategy})"
@@ -91,16 +93,21 @@ class FastLosses:
         trial = _Trial(self, self._probe(), question)
         trial.check_cut()
         session = trial.session()
-        trial.prove(session)
-        return trial.answer(session)
+        with session.running():
+            trial.prove(session)
+            return trial.answer(session)
 
     def _probe(self) -> Probe:
         if self._known is None:
             plainly = self.plainly
-            self._known = probe(
-                plainly.model, plainly.groups, plainly.samples, plainly.loss, self._piece
-            )
-        return self._known
+            parts = plainly.model, plainly.groups, plainly.samples, plainly.loss
+            try:
+                self._known = probe(*parts, self._piece)
+            except (DataError, ModelError) as error:
+                self._known = error
+        if isinstance(self._known, Probe):
+            return self._known
+        raise self._known
 
     def run(self, question: Question, whole: frozenset[str]) -> Session:
         """What is left of the network, run on the samples of the question."""
@@ -109,7 +116,7 @@ class FastLosses:
         for candidate in question.candidates:
             if candidate.group not in whole:
                 units.setdefault(candidate.group, []).append(left.number(candidate))
-        return Session(left, self._probe(), units, question.rows, self._memory)
+        return Session(left, self._probe(), units, question.rows, self._memory, self._store)
 
 
 class _Trial:
@@ -144,7 +151,7 @@ class _Trial:
             if group in self.plain or group in self.question.proven:
                 continue
             candidate = next(c for c in self.question.candidates if c.group == group)
-            quick = session.losses(candidate, session.rows[: len(self.first)], -1)
+            quick = session.losses(candidate, session.rows[: len(self.first)])
             exact = self.losses.plainly.candidate_loss(
                 replace(self.question, rows=self.first), candidate
             )
@@ -226,8 +233,8 @@ class _Contest:
     def piece(self) -> int:
         return self.session.piece
 
-    def losses(self, candidate: int, rows: Tensor, key: int) -> Tensor:
-        return self.session.losses(self.question.candidates[self.fast[candidate]], rows, key)
+    def losses(self, candidate: int, rows: Tensor) -> Tensor:
+        return self.session.losses(self.question.candidates[self.fast[candidate]], rows)
 
     def value(self, candidate: int, loss: float) -> float:
         removed = self.question.removed[self.fast[candidate]]

@@ -97,7 +97,7 @@ def sample_losses(output: Any, y: Tensor, loss: Loss, where: str) -> Tensor:
         DataError: it cannot be computed, or is not finite.
     """
     values: object = None
-    if "reduction" in _arguments(loss):
+    if _reduces(loss):
         values = loss(output, y, reduction="none")  # type: ignore[call-arg]
     if not isinstance(values, Tensor) or values.shape != (len(y),):
         rows = torch.arange(len(y)).split(1)
@@ -111,8 +111,9 @@ def sample_losses(output: Any, y: Tensor, loss: Loss, where: str) -> Tensor:
     return values
 
 
-def _arguments(loss: Loss) -> Mapping[str, Any]:
+def _reduces(loss: Loss) -> bool:
+    """Whether it has an argument `reduction`."""
     try:
-        return inspect.signature(loss).parameters
+        return "reduction" in inspect.signature(loss).parameters
     except (TypeError, ValueError):  # written in C: it does not say
-        return {}
+        return False

@@ -29,8 +29,8 @@ class Contest(Protocol):
         """How many samples are best run at a time."""
         ...
 
-    def losses(self, candidate: int, rows: Tensor, key: int) -> Tensor:
-        """Losses of single samples without the candidate, float64; a key stands for the same rows."""
+    def losses(self, candidate: int, rows: Tensor) -> Tensor:
+        """Losses of single samples without the candidate, float64 (rows,)."""
         ...
 
     def value(self, candidate: int, loss: float) -> float:
@@ -59,7 +59,7 @@ class Everything(Strategy):
         parts = torch.arange(contest.present.numel()).split(contest.piece)
         return [
             Measured(
-                sum(float(contest.losses(i, rows, key).sum()) for key, rows in enumerate(parts))
+                sum(float(contest.losses(i, rows).sum()) for rows in parts)
                 / contest.present.numel(),
                 contest.present.numel(),
             )
@@ -84,7 +84,7 @@ class EarlyStop(Strategy):
         least = float("inf")  # the lowest value of a candidate that has seen all samples
 
         def more(i: int) -> None:
-            runs[i] = runs[i].plus(contest.losses(i, parts[runs[i].parts], runs[i].parts))
+            runs[i] = runs[i].plus(contest.losses(i, parts[runs[i].parts]))
 
         def hopeless(i: int) -> bool:
             mean = runs[i].total / total

@@ -160,16 +160,19 @@ class Saliency(Composable, ABC):
 
 
 def add(left: State, right: State) -> State:
-    """What was seen in both.
+    """What was seen in both; a key that only one of them has counts as zero in the other.
 
     Raises:
         ScoreError: the states belong to different saliencies or groups.
     """
-    if left.keys() != right.keys() or any(left[k].shape != right[k].shape for k in left):
+    common = left.keys() & right.keys()
+    nested = common in (left.keys(), right.keys()) and bool(left) == bool(right)
+    if not nested or any(left[key].shape != right[key].shape for key in common):
         raise ScoreError(
             "two states do not add: "
             f"{ {k: tuple(v.shape) for k, v in left.items()} } and "
             f"{ {k: tuple(v.shape) for k, v in right.items()} }",
             hint="both must come from one saliency on one group",
         )
-    return {key: value + right[key].to(value.device) for key, value in left.items()}
+    both = {key: left[key] + right[key].to(left[key].device) for key in common}
+    return {**left, **right, **both}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor, nn
 
 from secateur.compose.candidates import Candidate
 from secateur.compose.pool import sample_losses
-from secateur.compose.replay.calls import Call, intercepted
+from secateur.compose.replay.calls import Call, Handle, intercepted
 from secateur.compose.replay.probe import Probe, check_mean, slack
-from secateur.compose.replay.recording import Inputs, Recording
+from secateur.compose.replay.recording import Inputs, Recording, Store
 from secateur.compose.replay.remaining import Remaining
 from secateur.compose.replay.rerun import Rerun
-from secateur.compose.replay.start import Start, skipped, start_of, whole_run
+from secateur.compose.replay.start import Start, Uses, skipped, start_of, whole_run
 from secateur.types.call import run
 from secateur.types.loss import loss_of
 
@@ -28,6 +29,7 @@ class Session:
         units: group name → which units of it, as the network numbers them, will be asked for.
         rows: of the pool; from here on they are called 0, 1, 2, ...
         memory: bytes that may be kept; what does not fit is computed again for every candidate.
+        store: where to keep it.
     """
 
     def __init__(
@@ -37,80 +39,84 @@ class Session:
         units: Mapping[str, Sequence[int]],
         rows: Tensor,
         memory: int,
+        store: Store,
     ) -> None:
-        self._left, self._network, self._probe, self._rows = left, left.network, probe, rows
-        self.piece, calls = probe.piece, probe.calls
-        self.rows = torch.arange(self._rows.numel())
-        wanted = [start_of(left.network, calls, left.groups, left.groups[name]) for name in units]
-        starts = {s.name: s for s in _affordable(calls, wanted, memory // len(self.rows))}
+        self._left, self._probe, self._rows = left, probe, rows
+        self.piece, self.rows = probe.piece, torch.arange(rows.numel())
+        uses = Uses(left.network, probe.calls)
+        wanted = [start_of(uses, left.groups, left.groups[name]) for name in units]
+        starts = {s.name: s for s in _affordable(probe.calls, wanted, memory // len(rows))}
         inputs = {
-            name: Inputs(
-                s.first,
-                _input_dim(left.network, calls[s.first]),
-                s.reader.unit_of,
-                units[name],
-            )
+            name: Inputs(s.first, _summed_dim(uses, s.first), s.reader.unit_of, units[name])
             for name, s in starts.items()
             if s.reader is not None
         }
-        self._recording = Recording(calls, _outputs(calls, starts.values()), inputs)
+        outputs = _outputs(probe.calls, starts.values())
+        self._recording = Recording(probe.calls, len(rows), outputs, inputs, store)
         self._reruns = {
-            (name, unit): Rerun(left.network, calls, starts[name], unit, inputs.get(name))
+            (name, unit): Rerun(left.network, probe.calls, starts[name], unit, inputs.get(name))
             for name in units
             for unit in units[name]
         }
-        self._batches: dict[int, tuple[Any, Tensor]] = {}
-        self.present = self._record()
+        self._handle: Handle = self._recording.handle
+        self.present = torch.empty(0)  # losses of all rows with all units there, float64
 
-    def slack(self, loss: float) -> float:
-        """By how much a mean loss may be off through rounding."""
-        return slack(self._network, loss)
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Inside, losses can be asked for.
 
-    def losses(self, candidate: Candidate, rows: Tensor, key: int) -> Tensor:
+        Raises:
+            DataError: a loss is not finite.
+            ModelError: the network goes another way than before, or the loss is not the mean over
+                samples.
+        """
+        with torch.no_grad(), intercepted(self._left.network, self._handled):
+            self.present = self._record()
+            yield
+
+    def losses(self, candidate: Candidate, rows: Tensor) -> Tensor:
         """Losses of single samples without one unit, float64 (rows,).
-
-        Args:
-            rows: ascending.
-            key: stands for these rows every time.
 
         Raises:
             DataError: a loss is not finite.
             ModelError: the network goes another way for these samples.
         """
         rerun = self._rerun(candidate)
-        if rerun.silent(self._recording, rows, key):
+        if rerun.silent(self._recording, rows):
             return self.present[rows]
-        if key not in self._batches:
-            self._batches[key] = self._probe.batch(self._rows[rows])
-        x, y = self._batches[key]
-        rerun.begin(self._recording, rows, key)
-        where = str(candidate)
-        with torch.no_grad(), rerun.hiding(), intercepted(self._network, rerun.handle):
-            return sample_losses(run(self._network, x, where), y, self._probe.loss, where)
+        rerun.begin(self._recording, rows)
+        self._handle = rerun.handle
+        with rerun.hiding():
+            out, y = self._run(rows, str(candidate))
+        return sample_losses(out, y, self._probe.loss, str(candidate))
 
     def silent(self, candidate: Candidate) -> bool:
         """Whether the unit is read nowhere but by one linear layer, and is zero there for all samples."""
-        return self._rerun(candidate).silent(self._recording, self.rows, -2)
+        return self._rerun(candidate).silent(self._recording, self.rows)
+
+    def slack(self, loss: float) -> float:
+        """By how much a mean loss may be off through rounding."""
+        return slack(self._left.network, loss)
 
     def _rerun(self, candidate: Candidate) -> Rerun:
         return self._reruns[candidate.group, self._left.number(candidate)]
 
     def _record(self) -> Tensor:
-        """Losses of all rows with all units there.
-
-        Raises:
-            DataError: a loss is not finite.
-            ModelError: the network goes another way, or the loss is not the mean over samples.
-        """
-        found, where = [], "present network"
-        with torch.no_grad(), intercepted(self._network, self._recording.handle):
-            for rows in self.rows.split(self.piece):
-                x, y = self._probe.batch(self._rows[rows])
-                self._recording.begin(len(rows))
-                out = run(self._network, x, where)
-                found.append(sample_losses(out, y, self._probe.loss, where))
-                check_mean(float(loss_of(out, y, self._probe.loss, where)), found[-1])
+        found, loss, where = [], self._probe.loss, "present network"
+        for rows in self.rows.split(self.piece):
+            self._recording.begin(len(rows))
+            out, y = self._run(rows, where)
+            found.append(sample_losses(out, y, loss, where))
+            check_mean(float(loss_of(out, y, loss, where)), found[-1])
         return torch.cat(found)
+
+    def _run(self, rows: Tensor, where: str) -> tuple[Any, Tensor]:
+        """What the network returns, and the labels."""
+        x, y = self._probe.batch(self._rows[rows])
+        return run(self._left.network, x, where), y
+
+    def _handled(self, *call: Any) -> Any:
+        return self._handle(*call)
 
 
 def _outputs(calls: Sequence[Call], starts: Any) -> set[int]:
@@ -135,6 +141,7 @@ def _affordable(calls: Sequence[Call], starts: Sequence[Start], memory: int) -> 
     return found
 
 
-def _input_dim(network: nn.Module, call: Call) -> int:
+def _summed_dim(uses: Uses, number: int) -> int:
     """The dim of a linear layer's input that its weight sums over."""
-    return -1 if isinstance(network.get_submodule(call.path), nn.Linear) else 1
+    layer = uses.network.get_submodule(uses.calls[number].path)
+    return -1 if isinstance(layer, nn.Linear) else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.compose.replay.calls import Call
 from secateur.types.group import Activation, Group, Groups, Member, Place, Role
@@ -36,7 +36,34 @@ class Start:
         return self.group.name
 
 
-def start_of(network: nn.Module, calls: Sequence[Call], groups: Groups, group: Group) -> Start:
+class Uses:
+    """Which calls of a run may use a tensor: those of the modules that hold it.
+
+    A module that is never called itself leaves its tensors to the modules around it.
+    """
+
+    def __init__(self, network: nn.Module, calls: Sequence[Call]) -> None:
+        self.network, self.calls = network, calls
+        self._paths: dict[int, list[str]] = {}
+        self._calls: dict[str, list[int]] = {}
+        for path, module in network.named_modules():
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
+                self._paths.setdefault(id(tensor), []).append(path)
+        for number, call in enumerate(calls):
+            self._calls.setdefault(call.path, []).append(number)
+
+    def of(self, name: str) -> list[int]:
+        """Numbers of calls, ascending; never empty, since the whole run is a call."""
+        found: set[int] = set()
+        path, _, last = name.rpartition(".")
+        for holder in self._paths[id(getattr(self.network.get_submodule(path), last))]:
+            while holder not in self._calls:
+                holder = holder.rpartition(".")[0]
+            found.update(self._calls[holder])
+        return sorted(found)
+
+
+def start_of(seen: Uses, groups: Groups, group: Group) -> Start:
     """Where the removal of a unit of the group begins to matter.
 
     A call matters from the moment it uses a member. Before the first layer that READS the units,
@@ -46,19 +73,19 @@ def start_of(network: nn.Module, calls: Sequence[Call], groups: Groups, group: G
     reads them; then that layer is run as well.
     """
     members = [member for member in group.members if member.masked]
-    uses = {member: _uses(network, calls, member.name) for member in members}
+    uses = {member: seen.of(member.name) for member in members}
     readers = [min(numbers) for m, numbers in uses.items() if m.role is Role.READS]
     everything = sorted({number for numbers in uses.values() for number in numbers})
     if not readers or not group.removable or group.declared:
         return Start(group, everything[0], {}, None, tuple(members))
     first, zeroed = min(readers), dict[int, Activation]()
     for number in everything[: everything.index(first)]:
-        shown = _shown(calls, number, group)
+        shown = _shown(seen.calls, number, group)
         if shown is None:
             first = number
             break
         zeroed[number] = shown
-    linear = [m for m in members if uses[m] == [first] and _is_linear(network, calls[first], m)]
+    linear = [m for m in members if uses[m] == [first] and _is_linear(seen, first, m)]
     reader = linear[0] if len(linear) == 1 and not _meets(groups, group) else None
     hidden = tuple(m for m in members if uses[m][-1] >= first and m is not reader)
     return Start(group, first, zeroed, reader, hidden)
@@ -81,27 +108,6 @@ def skipped(calls: Sequence[Call], start: Start) -> list[int]:
             number = calls[number].end
         else:
             number += 1
-    return found
-
-
-def _uses(network: nn.Module, calls: Sequence[Call], name: str) -> list[int]:
-    """Calls that may use a tensor: of the modules that hold it, or of those around them."""
-    tensor = _tensor(network, name)
-    found: list[int] = []
-    paths = {module: path for path, module in network.named_modules()}
-    for module, path in paths.items():
-        held = (*module._parameters.values(), *module._buffers.values())
-        if not any(other is tensor for other in held):
-            continue
-        while not (numbers := [i for i, c in enumerate(calls) if c.path == path]) and path:
-            path = path.rpartition(".")[0]
-        found += numbers
-    return sorted(found)
-
-
-def _tensor(network: nn.Module, name: str) -> Tensor:
-    path, _, last = name.rpartition(".")
-    found: Tensor = getattr(network.get_submodule(path), last)
     return found
 
 
@@ -132,14 +138,15 @@ def _meets(groups: Groups, group: Group) -> bool:
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def _is_linear(network: nn.Module, call: Call, member: Member) -> bool:
+def _is_linear(seen: Uses, number: int, member: Member) -> bool:
     """Whether the call is that of a plain linear layer or convolution that reads by this weight."""
-    module = network.get_submodule(call.path)
+    call = seen.calls[number]
+    module = seen.network.get_submodule(call.path)
     if type(module) not in _LINEAR or member.name != f"{call.path}.weight" or member.dims != (1,):
         return False
     if member.role is not Role.READS or not (call.whole and call.single):
         return False
-    if vars(module).get("forward") is not None:
+    if "forward" in vars(module):  # someone's own
         return False
     grouped = getattr(module, "groups", 1) != 1
     return not grouped and getattr(module, "padding_mode", "zeros") == "zeros"
