@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from secateur.compose.candidates import Candidate
@@ -168,6 +169,8 @@ class _Trial:
         settled = self.losses.strategy.settle(contest) if fast else []
         measured = dict(zip(fast, settled, strict=True))
         present = float(session.present.mean())
+        if len(fast) < len(candidates):  # rivals whose loss is no estimate
+            measured = {i: self._whole(i, m, session) for i, m in measured.items()}
         for i, candidate in enumerate(candidates):
             if i not in measured:
                 measured[i] = Measured(self._plainly(candidate), count)
@@ -192,6 +195,15 @@ class _Trial:
                     for by in (-off, off)
                 )
         return sorted(i for i in low if low[i] <= min(high.values()))
+
+    def _whole(self, i: int, found: Measured, session: Session) -> Measured:
+        """What is not out, measured on all samples."""
+        if found.out or found.samples == len(session.rows):
+            return found
+        parts = session.rows.split(session.piece)
+        candidate = self.question.candidates[i]
+        losses = torch.cat([session.losses(candidate, rows) for rows in parts])
+        return Measured(float(losses.mean()), len(losses))
 
     def _again(
         self, rivals: Sequence[int], fast: Sequence[int], session: Session

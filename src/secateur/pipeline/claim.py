@@ -45,10 +45,16 @@ def claimed(path: Path) -> Iterator[Path]:
         try:
             yield path
         except Exception as error:
-            costly = isinstance(error, FileError) and (path / CHECKPOINT).exists()
+            costly = isinstance(error, FileError) and (
+                (path / CHECKPOINT).exists() or '"event": "step"' in _text(path / JOURNAL)
+            )
             if fresh and not costly:
                 _remove(path, made)
             raise
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _make(path: Path) -> list[Path]:

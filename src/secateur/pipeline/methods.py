@@ -167,6 +167,12 @@ def _made(text: str, seed: int) -> Any:
     values = {name: literal(value) for name, value in options.items()}
     if ":" in rest:
         return call(rest, **values)
+    if rest in COMPOSITIONS:
+        raise OptionError(
+            f"{rest} is made of other saliencies",
+            where="method",
+            hint="write it in a file, as both = sec.Domino(sec.Taylor()), and give file.py:both",
+        )
     make = pick(rest, {**SALIENCIES, **RECIPES}, "method")
     known = inspect.signature(make).parameters
     check_options(values, known, where=text)

@@ -39,6 +39,13 @@ class Result:
             budget["met"] is not False for budget in self.measures["budgets"]
         )
 
+    @property
+    def recipe(self) -> str:
+        """What a recipe says of its decision; "" where no recipe decided."""
+        said = self.plan.about.get("recipe") or {}
+        plain = [f"{k} {v}" for k, v in said.items() if k != "name" and not isinstance(v, dict)]
+        return ", ".join([said["name"], *plain]) if said else ""
+
     def __str__(self) -> str:
         rows = [(row.name, row.dense, row.pruned, row.change) for row in table(self.measures)]
         rows = [("", "dense", "pruned", ""), *rows]
@@ -47,4 +54,5 @@ class Result:
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
             for row in rows
         ]
-        return "\n".join([*lines, str(self.certificate)])
+        recipe = [f"recipe {self.recipe}"] if self.recipe else []
+        return "\n".join([*lines, *recipe, str(self.certificate)])

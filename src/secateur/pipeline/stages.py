@@ -81,7 +81,7 @@ def _decide(
     def found() -> Groups:
         report(Progress("groups"))
         every = groups(model, example, job.granularity)
-        if job.budgets and getattr(job.method, "allocator", None) is None:
+        if job.budgets and not (isinstance(job.method, Method) and job.method.allocator):
             _try_budgets(job, every)
         return every
 

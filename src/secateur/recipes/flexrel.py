@@ -72,6 +72,10 @@ class FlexRel:
                 where="FlexRel",
                 hint="FlexRel(delta=0.5), or FlexRel() to have it chosen",
             )
+        if not isinstance(self.normalisation, Normalisation):
+            raise OptionError(
+                f"{self.normalisation!r} is no normalisation", where="FlexRel", hint="sec.Rank()"
+            )
 
     @property
     def signals(self) -> tuple[Magnitude, Relevance]:
@@ -120,7 +124,8 @@ class FlexRel:
             raise DataError(
                 "FlexRel takes one batch for relevance and another to choose delta on",
                 where="data",
-                hint=f"{len(batches)} batches were given; more samples, or FlexRel(delta=0.5)",
+                hint=f"{len(batches)} batches were given; more data (--samples), or a delta:"
+                " flexrel?delta=0.5",
             )
         seen, held = (batches, None) if self.delta is not None else (batches[::2], batches[1::2])
         found = flexrel(question.model, question.groups, seen, question.budgets, held, how=self)

@@ -117,13 +117,15 @@ class Oracle:
             )
         groups, wanted = question.groups, goals(question.groups, question.budgets)
         journal = [Step.from_json(step) for step in question.steps]
+        question.tell("oracle", 0, None)
         for step in self.steps(question, journal, lambda m: all(goal.met(m) for goal in wanted)):
             question.note(step.to_json())
             question.tell("oracle", step.step + 1, None)
             journal.append(step)
         scores = as_scores(groups, journal, str(self))
         plan = allocate(groups, scores, Ranked("oracle"), question.budgets)
-        return scores, Plan(groups, plan.masks, {**plan.about, "allocator": str(self)})
+        recipe = {"name": "oracle", "steps": len(journal)}
+        return scores, Plan(groups, plan.masks, {**plan.about, "recipe": recipe})
 
     def steps(
         self, question: Question, journal: Sequence[Step], met: Callable[[Masks], bool] | None
@@ -152,7 +154,7 @@ def scoring(
         raise DataError(
             f"{samples} samples a step are to be scored on, and there are {len(pool)}",
             where="scored",
-            hint=f"more data, or scored={len(pool)}",
+            hint=f"more data (--samples), or oracle?scored={len(pool)}&samples={len(pool)}",
         )
 
     def scored(masks: Masks, seed: int) -> Mapping[str, Mapping[str, Tensor]]:

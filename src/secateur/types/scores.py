@@ -34,6 +34,17 @@ class Scores(Mapping[str, Mapping[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.table)
 
+    def __str__(self) -> str:
+        lines = []
+        for name, by_group in self.table.items():
+            lines.append(f"{name}: {self.about.get(name, name)}")
+            lines += [
+                f"    {group}: {values.numel()} units, {float(values.min()):.4g} to"
+                f" {float(values.max()):.4g}"
+                for group, values in by_group.items()
+            ]
+        return "\n".join(lines)
+
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file.
 

@@ -29,6 +29,8 @@ def run(asked: Prune) -> int:
         )
     else:
         show_measures(result.measures)
+        if result.recipe:
+            typer.echo(f"recipe {result.recipe}")
         typer.echo(f"certificate {result.certificate}\nwritten to {asked.out}")
     return 0 if result.holds else 1
 

@@ -53,6 +53,8 @@ class Recording:
         for name, part in inputs.items():
             self._readers.setdefault(part.number, []).append(name)
         self._kept: dict[int | str, Any] = {}
+        self._places: dict[int, tuple[int, Tensor]] = {}  # of rows that were asked for, by identity
+        self._picked: dict[tuple[int | str, int], Any] = {}
         self._next = self._first = self._length = 0
 
     def begin(self, length: int) -> None:
@@ -83,26 +85,37 @@ class Recording:
         return out
 
     def output(self, number: int, rows: Tensor) -> Any:
-        """What a call returned for some rows."""
-        return _picked(self._kept[number], rows)
+        """What a call returned for some rows.
+
+        The same rows are picked once: who asks for them again must give the same tensor.
+        """
+        return self._pick(number, rows)
 
     def input(self, name: str, rows: Tensor) -> Tensor:
         """The part of a linear layer's input that was kept under this name."""
-        found: Tensor = _picked(self._kept[name], rows)
+        found: Tensor = self._pick(name, rows)
         return found
+
+    def _pick(self, name: int | str, rows: Tensor) -> Any:
+        place, _ = self._places.setdefault(id(rows), (len(self._places), rows))
+        if (name, place) not in self._picked:
+            room = self._room((name, place), self._kept[name], len(rows))
+            self._picked[name, place] = room
+            _pick(self._kept[name], rows, room)
+        return self._picked[name, place]
 
     def _keep(self, name: int | str, value: Any) -> None:
         if self._first == 0:
-            self._kept[name] = self._room((name,), value)
+            self._kept[name] = self._room((name,), value, self._samples)
         self._copy(self._kept[name], value, str(name))
 
-    def _room(self, name: tuple[object, ...], value: Any) -> Any:
-        """Rows for all samples in containers as those of a piece."""
+    def _room(self, name: tuple[object, ...], value: Any, samples: int) -> Any:
+        """Rows for so many samples, in containers as those of the value."""
         if isinstance(value, Tensor):
-            return self._store.rows(name, self._samples, value)
+            return self._store.rows(name, samples, value)
         if isinstance(value, dict):
-            return {key: self._room((*name, key), part) for key, part in value.items()}
-        return type(value)(self._room((*name, i), part) for i, part in enumerate(value))
+            return {key: self._room((*name, key), v, samples) for key, v in value.items()}
+        return type(value)(self._room((*name, i), v, samples) for i, v in enumerate(value))
 
     def _copy(self, room: Any, value: Any, where: str) -> None:
         if isinstance(room, Tensor) and isinstance(value, Tensor):
@@ -150,16 +163,16 @@ class Inputs:
         return kept.narrow(self.dim, start, length)
 
 
-def _picked(kept: Any, rows: Tensor) -> Any:
-    """Some rows in the layout of the whole; torch's own selection would change it and crawl."""
-    if isinstance(kept, dict):
-        return {key: _picked(part, rows) for key, part in kept.items()}
+def _pick(kept: Any, rows: Tensor, room: Any) -> None:
+    """Copy some rows into room for them; torch selects fast only where channels are where they lie."""
     if not isinstance(kept, Tensor):
-        return type(kept)(_picked(part, rows) for part in kept)
+        for key in kept if isinstance(kept, dict) else range(len(kept)):
+            _pick(kept[key], rows, room[key])
+        return
     rows = rows.to(kept.device)
     if _channels_last(kept):
-        return kept.movedim(1, -1).index_select(0, rows).movedim(-1, 1)
-    return kept.index_select(0, rows)
+        kept, room = kept.movedim(1, -1), room.movedim(1, -1)
+    torch.index_select(kept, 0, rows, out=room)
 
 
 def _channels_last(tensor: Tensor) -> bool:

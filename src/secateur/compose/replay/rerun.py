@@ -86,7 +86,7 @@ class Rerun:
         if shown is None:
             return out
         indices = (shown.unit_of == self._unit).nonzero().squeeze(1).to(out.device)
-        return out.index_fill_(shown.dim, indices, 0)  # a copy of its own: rows were picked
+        return out.clone().index_fill_(shown.dim, indices, 0)
 
     def _less(self, layer: nn.Module) -> Tensor:
         """The recorded output of the first layer that reads the unit, less the unit's share in it."""

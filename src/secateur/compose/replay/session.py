@@ -45,7 +45,7 @@ class Session:
         self.piece, self.rows = probe.piece, torch.arange(rows.numel())
         uses = Uses(left.network, probe.calls)
         wanted = [start_of(uses, left.groups, left.groups[name]) for name in units]
-        starts = {s.name: s for s in _affordable(probe.calls, wanted, memory // len(rows))}
+        starts = {s.name: s for s in _affordable(probe.calls, wanted, memory // (2 * len(rows)))}
         inputs = {
             name: Inputs(s.first, _summed_dim(uses, s.first), s.reader.unit_of, units[name])
             for name, s in starts.items()
