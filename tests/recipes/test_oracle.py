@@ -13,13 +13,14 @@ import torch.nn.functional as F
 import secateur as sec
 from secateur import data as loading
 from secateur.compose.candidates import candidates
+from secateur.compose.race import Race
 from secateur.compose.steps import Step
 from secateur.errors import BudgetError, DataError
 from secateur.pipeline.folder import JOURNAL, RunFolder
 from secateur.pipeline.request import Request
 from secateur.pipeline.run import run
 from secateur.recipes import Oracle, Question
-from secateur.recipes.oracle import as_scores, pooled, primitives, scoring
+from secateur.recipes.oracle import Fast, Plain, as_scores, pooled, primitives, scoring
 from secateur.types.budget import parse
 from secateur.types.seed import derive
 from tests.handmade import data, example, net, same_state, state_of
@@ -103,6 +104,16 @@ def test_one_primitive_and_one_candidate_are_pruning_by_that_primitive() -> None
         masks[gone.group][gone.unit] = False
     for name_, mask in plan.masks.items():
         assert torch.equal(mask, masks[name_])
+
+
+@pytest.mark.parametrize("measure", [Fast(), Fast(Race())], ids=str)
+def test_the_fast_ways_choose_as_the_plain_one(measure: Fast) -> None:
+    chosen = []
+    for way in (Plain(), measure):
+        noted: list[Mapping[str, Any]] = []
+        Oracle(k=4, samples=16, scored=8, measure=way).decide(asked("units=0.4", note=noted.append))
+        chosen.append([Step.from_json(entry).removed for entry in noted])
+    assert [(t.group, t.unit) for t in chosen[0]] == [(t.group, t.unit) for t in chosen[1]]
 
 
 def test_domino_and_compositions_may_propose() -> None:

@@ -25,9 +25,11 @@ from secateur.compose import (
     Veto,
 )
 from secateur.compose.objective import LossPerWeight, LowestLoss
+from secateur.compose.race import Race
 from secateur.errors import OptionError, SecateurError
 from secateur.lookup import call, check_options, literal, pick, split_options
 from secateur.recipes import FlexRel, Oracle, Recipe
+from secateur.recipes.oracle import Fast, Plain
 from secateur.saliency import (
     LAMP,
     ActivationTaylor,
@@ -134,6 +136,7 @@ VALUES: dict[str, dict[str, Callable[[], Any]]] = {
         "maxabs-network": partial(MaxAbs, Scope.NETWORK),
         "rank-network": partial(Rank, Scope.NETWORK),
     },
+    "measure": {"fast": Fast, "race": partial(Fast, Race()), "plain": Plain},
     "objective": {"lowestloss": LowestLoss, "lossperweight": LossPerWeight},
 }
 

@@ -22,12 +22,14 @@ from torch import Tensor, nn
 from secateur.allocate import Ranked, allocate, goals
 from secateur.compose import Composable
 from secateur.compose.candidates import Masks
+from secateur.compose.fast_losses import FastLosses
 from secateur.compose.losses import Losses
 from secateur.compose.objective import LowestLoss, Objective
 from secateur.compose.oracle import Scoring, oracle
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.steps import Step
+from secateur.compose.strategy import EarlyStop, Strategy
 from secateur.errors import BudgetError, DataError, OptionError
 from secateur.mask.masked import masked
 from secateur.recipes.recipe import Question
@@ -50,6 +52,32 @@ from secateur.types.scores import Scores
 BATCH = 128
 
 Measure = Callable[[nn.Module, Groups, Pool, Loss], Losses]
+"""How losses are measured: `Fast()`, `Fast(Race())` or `Plain()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Every candidate on every sample, through the whole masked network."""
+
+    def __call__(self, model: nn.Module, groups: Groups, pool: Pool, loss: Loss) -> Losses:
+        """The twin that the others are compared with."""
+        return PlainLosses(model, groups, pool, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Fast:
+    """The same choices, from what is recorded of the shrunk network.
+
+    Attributes:
+        strategy: `EarlyStop()` gives a candidate up when it cannot be the best any more; `Race()`
+            when it can hardly be.
+    """
+
+    strategy: Strategy = field(default_factory=EarlyStop)
+
+    def __call__(self, model: nn.Module, groups: Groups, pool: Pool, loss: Loss) -> Losses:
+        """Losses of this network."""
+        return FastLosses(model, groups, pool, loss, self.strategy)
 
 
 def primitives() -> dict[str, Composable]:
@@ -79,7 +107,8 @@ class Oracle:
         samples: images that losses are measured on, fresh in every step.
         scored: images that the primitives are scored on, fresh in every step.
         objective: `LowestLoss()`, or `LossPerWeight()`.
-        measure: how losses are measured: any way gives the same choices.
+        measure: how losses are measured: `Fast()` and `Plain()` choose alike, `Fast(Race())`
+            nearly always.
     """
 
     primitives: Mapping[str, Composable] = field(default_factory=primitives)
@@ -87,7 +116,7 @@ class Oracle:
     samples: int = 256
     scored: int = 256
     objective: Objective = field(default_factory=LowestLoss)
-    measure: Measure = PlainLosses
+    measure: Measure = field(default_factory=Fast)
 
     needs_data = True
 
@@ -98,7 +127,9 @@ class Oracle:
                 raise OptionError(f"{name}={value!r} is not a whole number from 1", where="Oracle")
         if not callable(self.measure):
             raise OptionError(
-                f"measure={self.measure!r} measures no losses", where="Oracle", hint="FastLosses"
+                f"measure={self.measure!r} measures no losses",
+                where="Oracle",
+                hint="Fast(), Plain()",
             )
 
     def decide(self, question: Question) -> tuple[Scores, Plan]:
