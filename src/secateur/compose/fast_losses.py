@@ -152,7 +152,7 @@ class _Trial:
             if group in self.plain or group in self.question.proven:
                 continue
             candidate = next(c for c in self.question.candidates if c.group == group)
-            quick = session.losses(candidate, session.rows[: len(self.first)])
+            quick = session.losses(candidate, session.first)
             exact = self.losses.plainly.candidate_loss(
                 replace(self.question, rows=self.first), candidate
             )

@@ -98,7 +98,10 @@ def sample_losses(output: Any, y: Tensor, loss: Loss, where: str) -> Tensor:
     """
     values: object = None
     if _reduces(loss):
-        values = loss(output, y, reduction="none")  # type: ignore[call-arg]
+        try:
+            values = loss(output, y, reduction="none")  # type: ignore[call-arg]
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            values = None  # one by one it says what is wrong
     if not isinstance(values, Tensor) or values.shape != (len(y),):
         rows = torch.arange(len(y)).split(1)
         singles = [

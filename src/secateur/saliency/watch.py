@@ -62,7 +62,8 @@ class Watch:
                     self._own.setdefault(key, []).append((id(site), own))
         self._sizes: dict[int, int] = {}
         self._overwritten: set[_Key] = set()
-        self._pending: list[_Pending] = []
+        # by number, which is all that a hook knows: what has been shown must not be held
+        self._pending: dict[int, _Pending] = {}
         self.roots: list[Tensor] = []  # tensors that no gradient led back from: it ends in them
         self._samples = 0
         self._again = self._backward = False
@@ -70,7 +71,7 @@ class Watch:
     @contextmanager
     def running(self, samples: int) -> Iterator[None]:
         """Look at everything that runs inside; a batch has so many samples."""
-        self._samples, self._pending, self.roots = samples, [], []
+        self._samples, self._pending, self.roots = samples, {}, []
         self._again = self._backward = False
         handles = []
         try:
@@ -82,7 +83,7 @@ class Watch:
                 ]
             yield
         finally:
-            self._pending, self.roots = [], []
+            self._pending, self.roots = {}, []
             for handle in handles:
                 handle.remove()
 
@@ -91,17 +92,17 @@ class Watch:
 
         If not, the forward pass is over: layers that run again, as checkpoints do, are not seen.
         """
-        late = {p.at for p in self._pending if p.values._version != p.version}  # noqa: SLF001
+        late = {p.at for p in self._pending.values() if p.values._version != p.version}  # noqa: SLF001
         self._overwritten |= late
         if late:
-            self._pending, self.roots, self._again = [], [], True
+            self._pending, self.roots, self._again = {}, [], True
         self._backward = not late
         return bool(late)
 
     def finish(self) -> None:
         """After the backward pass: where no gradient came, it is zero."""
-        for pending in list(self._pending):
-            self._arrived(pending, torch.zeros_like(pending.values))
+        for number, pending in list(self._pending.items()):
+            self._arrived(number, torch.zeros_like(pending.values))
 
     def _before(self, path: str) -> Callable[[nn.Module, Any], None]:
         at = self._at(path, Place.INPUT)
@@ -131,8 +132,8 @@ class Watch:
 
     def _await(self, at: _Key, tensor: Tensor) -> None:
         values = tensor.detach().clone() if at in self._overwritten else tensor.detach()
-        pending = _Pending(at, values, values._version)  # noqa: SLF001
-        self._pending.append(pending)
+        number = len(self._pending)
+        self._pending[number] = _Pending(at, values, values._version)  # noqa: SLF001
         if not torch.is_grad_enabled():
             raise ScoreError(
                 "runs under torch.no_grad, so the loss has no gradient here",
@@ -141,10 +142,10 @@ class Watch:
             )
         if not tensor.requires_grad:
             self.roots.append(tensor.requires_grad_())
-        tensor.register_hook(lambda slopes: self._arrived(pending, slopes))
+        tensor.register_hook(lambda slopes: self._arrived(number, slopes))
 
-    def _arrived(self, pending: _Pending, slopes: Tensor) -> None:
-        self._pending = [other for other in self._pending if other is not pending]
+    def _arrived(self, number: int, slopes: Tensor) -> None:
+        pending = self._pending.pop(number)
         self._show(pending.at, pending.values, slopes)
 
     @torch.no_grad()

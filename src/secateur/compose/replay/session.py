@@ -43,6 +43,7 @@ class Session:
     ) -> None:
         self._left, self._probe, self._rows = left, probe, rows
         self.piece, self.rows = probe.piece, torch.arange(rows.numel())
+        self.first = self.rows[: self.piece]
         uses = Uses(left.network, probe.calls)
         wanted = [start_of(uses, left.groups, left.groups[name]) for name in units]
         starts = {s.name: s for s in _affordable(probe.calls, wanted, memory // (2 * len(rows)))}

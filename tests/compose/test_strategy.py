@@ -1,0 +1,183 @@
+"""Who is measured on what: the same winner as by measuring everything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from secateur.compose.losses import Measured
+from secateur.compose.race import Race
+from secateur.compose.strategy import EarlyStop, Everything, Strategy, hardest_first
+from secateur.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A contest whose losses stand in a table, (candidates, samples)."""
+
+    table: Tensor
+    present: Tensor
+    piece: int = 4
+    weights: Sequence[float] = ()
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return len(self.table)
+
+    def losses(self, candidate: int, rows: Tensor) -> Tensor:
+        self.asked.extend((candidate, int(row)) for row in rows)
+        return self.table[candidate][rows]
+
+    def value(self, candidate: int, loss: float) -> float:
+        if not self.weights:
+            return loss
+        return (loss - float(self.present.mean())) / self.weights[candidate]
+
+    def slack(self, loss: float) -> float:
+        return 1e-9 * max(1.0, abs(loss))
+
+
+def winner(contest: Sheet, found: Sequence[Measured]) -> int:
+    values = [contest.value(i, m.loss) if not m.out else math.inf for i, m in enumerate(found)]
+    return values.index(min(values))
+
+
+def truth(contest: Sheet) -> int:
+    return winner(contest, [Measured(float(row.mean()), len(row)) for row in contest.table])
+
+
+@st.composite
+def sheets(draw: st.DrawFn, lowest: float = 0.0) -> Sheet:
+    candidates, samples = draw(st.integers(1, 6)), draw(st.integers(1, 30))
+    own = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    heavy = torch.rand(samples, generator=own, dtype=torch.float64).pow(8) * 10
+    table = (heavy + draw(st.sampled_from([0.01, 0.3, 3.0])) * torch.randn(
+        candidates, samples, generator=own, dtype=torch.float64
+    )).clamp(min=lowest)  # fmt: skip
+    weights = [draw(st.integers(1, 9)) for _ in range(candidates)]
+    return Sheet(
+        table,
+        heavy.clamp(min=lowest),
+        draw(st.integers(1, 9)),
+        weights if draw(st.booleans()) else (),
+    )
+
+
+@given(sheets())
+def test_an_early_stop_finds_the_best_and_never_measures_twice(contest: Sheet) -> None:
+    found = EarlyStop().settle(contest)
+    best, samples = truth(contest), contest.present.numel()
+    assert winner(contest, found) == best
+    assert found[best].samples == samples
+    assert found[best].loss == pytest.approx(float(contest.table[best].mean()))
+    assert len(set(contest.asked)) == len(contest.asked) == sum(m.samples for m in found)
+    for row, measured in zip(contest.table, found, strict=True):
+        assert measured.out == (measured.samples < samples)
+        assert measured.loss <= float(row.mean()) + 1e-9  # a bound, or the loss itself
+
+
+@given(sheets(lowest=-10.0))
+def test_losses_that_may_be_negative_are_never_cut_short(contest: Sheet) -> None:
+    found = EarlyStop().settle(contest)
+    assert winner(contest, found) == truth(contest)
+    if bool((contest.table < 0).any()) and any(m.out for m in found):
+        # a negative loss that nobody came to see
+        seen = set(contest.asked)
+        assert all((i, j) not in seen for i, j in (contest.table < 0).nonzero().tolist())
+
+
+@given(sheets())
+def test_everything_is_everything(contest: Sheet) -> None:
+    for row, measured in zip(contest.table, Everything().settle(contest), strict=True):
+        assert measured == Measured(pytest.approx(float(row.mean())), len(row))
+
+
+def test_an_early_stop_stops_early() -> None:
+    hard = torch.tensor([8.0] * 4 + [0.1] * 60).double()
+    table = torch.stack([hard, hard + 1.0, hard + 2.0, hard * 3])
+    contest = Sheet(table, hard)
+    found = EarlyStop().settle(contest)
+    assert [m.out for m in found] == [False, True, True, True]
+    assert sum(m.samples for m in found[1:]) < 64
+
+
+def test_the_hardest_come_first() -> None:
+    present = torch.tensor([0.0, 5.0, 1.0, 5.0, 9.0])
+    assert [part.tolist() for part in hardest_first(present, 2)] == [[1, 4], [2, 3], [0]]
+
+
+def like_networks(seed: int, samples: int = 256, candidates: int = 16) -> Sheet:
+    """Losses as a trained network has them: a few samples carry most, candidates move those most."""
+    own = torch.Generator().manual_seed(seed)
+    present = torch.randn(samples, generator=own, dtype=torch.float64).sub(3).mul(2).exp()
+    effect = torch.rand(candidates, 1, generator=own, dtype=torch.float64).pow(2) * 0.3
+    noise = torch.randn(candidates, samples, generator=own, dtype=torch.float64)
+    factor = (effect * (0.3 + noise)).exp()
+    return Sheet(present * factor, present, 32)
+
+
+def test_a_race_finds_the_best_nearly_always_and_measures_less() -> None:
+    right, asked, early = 0, 0, 0
+    for seed in range(300):
+        contest, other = like_networks(seed), like_networks(seed)
+        found = Race().settle(contest)
+        right += winner(contest, found) == truth(contest)
+        assert len(set(contest.asked)) == len(contest.asked) == sum(m.samples for m in found)
+        EarlyStop().settle(other)
+        asked, early = asked + len(contest.asked), early + len(other.asked)
+    assert right >= 297
+    assert asked < 0.9 * early
+
+
+def test_a_race_weighs_as_the_objective_does() -> None:
+    weights = torch.arange(1, 17).tolist()
+    sheets = [like_networks(seed) for seed in range(40)]
+    weighed = [Sheet(s.table, s.present, 32, weights) for s in sheets]
+    right = sum(winner(s, Race().settle(s)) == truth(s) for s in weighed)
+    assert right >= 39
+
+
+def test_estimates_of_a_race_are_near_the_truth() -> None:
+    contest = like_networks(5)
+    for row, measured in zip(contest.table, Race().settle(contest), strict=True):
+        assert measured.loss == pytest.approx(float(row.mean()), rel=0.3)
+
+
+@pytest.mark.parametrize("samples", [1, 10, 63])
+def test_with_few_samples_a_race_is_an_early_stop(samples: int) -> None:
+    one, two = like_networks(1, samples), like_networks(1, samples)
+    assert Race().settle(one) == EarlyStop().settle(two)
+    assert one.asked == two.asked
+
+
+@pytest.mark.parametrize("candidates", [1, 2])
+def test_few_candidates_can_race(candidates: int) -> None:
+    contest = like_networks(3, candidates=candidates)
+    assert winner(contest, Race().settle(contest)) == truth(contest)
+
+
+def test_equal_candidates_are_measured_on_everything() -> None:
+    sheet = like_networks(2)
+    contest = Sheet(sheet.table[:1].repeat(3, 1), sheet.present, 32)
+    assert all(m == Measured(m.loss, 256) for m in Race().settle(contest))
+    assert truth(contest) == 0
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.4, 1.0, 2.0, float("nan")])
+def test_confidence_is_a_share(confidence: float) -> None:
+    with pytest.raises(OptionError):
+        Race(confidence)
+
+
+@pytest.mark.parametrize("strategy", [Everything(), EarlyStop(), Race(0.9)])
+def test_strategies_are_values(strategy: Strategy) -> None:
+    assert eval(repr(strategy)) == strategy
+    assert hash(strategy) == hash(eval(repr(strategy)))
