@@ -153,13 +153,10 @@ def test_a_network_that_takes_another_way_for_other_samples_is_measured_the_plai
     x[:12] += 1.0
     x[12:] -= 1.0
     groups = sec.Channels().find(model, x[:2])
-    pool, masks = Pool(x, torch.randn(24)), {"up": torch.ones(8, dtype=torch.bool)}
-    candidates = [Candidate("up", unit, "m") for unit in range(8)]
-    question = Question(masks, candidates, torch.arange(24), LowestLoss(), [0] * 8)
-    mean = _mean_squares
-    plain = PlainLosses(model, groups, pool, mean, batch=4).measure(question)
-    fast = FastLosses(model, groups, pool, mean, batch=4, piece=4).measure(question)
-    assert fast == Answer(plain.present, plain.measured, (), ("up",))
+    pool, question = Pool(x, torch.randn(24)), asked(groups, 24)
+    plain = PlainLosses(model, groups, pool, _mean_squares, batch=4).measure(question)
+    fast = FastLosses(model, groups, pool, _mean_squares, batch=4, piece=4).measure(question)
+    assert fast == Answer(plain.present, plain.measured, (), tuple(g.name for g in groups))
 
 
 def _mean_squares(output: Tensor, y: Tensor) -> Tensor:
@@ -215,7 +212,8 @@ def test_units_without_any_effect_tie_and_the_first_of_them_goes() -> None:
     fast = FastLosses(model, groups, pool, _mean_squares).measure(question)
     assert best(question, plain) == best(question, fast)
     dead = {i for i, m in enumerate(plain.measured) if m.loss == plain.present}
-    assert len(dead) == 4
+    assert len(dead) >= 4
+    assert min(m.loss for m in plain.measured) <= plain.present
 
 
 def test_the_same_question_gets_the_same_answer() -> None:
