@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from secateur.compose.losses import Measured
-from secateur.compose.race import Race
+from secateur.compose.race import Race, student
 from secateur.compose.strategy import EarlyStop, Everything, Strategy, hardest_first
 from secateur.errors import OptionError
 
@@ -151,7 +151,7 @@ def test_estimates_of_a_race_are_near_the_truth() -> None:
         assert measured.loss == pytest.approx(float(row.mean()), rel=0.3)
 
 
-@pytest.mark.parametrize("samples", [1, 10, 63])
+@pytest.mark.parametrize("samples", [1, 10, 127])
 def test_with_few_samples_a_race_is_an_early_stop(samples: int) -> None:
     one, two = like_networks(1, samples), like_networks(1, samples)
     assert Race().settle(one) == EarlyStop().settle(two)
@@ -181,3 +181,21 @@ def test_confidence_is_a_share(confidence: float) -> None:
 def test_strategies_are_values(strategy: Strategy) -> None:
     assert eval(repr(strategy)) == strategy
     assert hash(strategy) == hash(eval(repr(strategy)))
+
+
+@pytest.mark.parametrize(
+    ("z", "freedom", "expected"),
+    # tables of Student's distribution: 97.5 %, 99.5 %, 99.95 %
+    [
+        (1.959964, 10, 2.228),
+        (1.959964, 1000, 1.962),
+        (2.575829, 10, 3.169),
+        (2.575829, 30, 2.750),
+        (3.290527, 10, 4.587),
+        (3.290527, 30, 3.646),
+    ],
+)
+def test_quantiles_of_student_are_those_of_the_tables(
+    z: float, freedom: float, expected: float
+) -> None:
+    assert student(z, freedom) == pytest.approx(expected, rel=2e-3)

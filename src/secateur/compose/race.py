@@ -18,12 +18,12 @@ from secateur.errors import OptionError
 _STRATA = (1 / 8, 1 / 8, 1 / 4, 1 / 2)
 # ... of which so much has been seen after each look.
 _LOOKS = (
-    (1.0, 0.25, 0.125, 0.0625),
-    (1.0, 0.625, 0.25, 0.09375),
-    (1.0, 1.0, 0.4375, 0.1875),
-    (1.0, 1.0, 1.0, 0.5),
+    (1.0, 3 / 8, 5 / 32, 5 / 64),
+    (1.0, 3 / 4, 5 / 16, 5 / 32),
+    (1.0, 1.0, 5 / 8, 3 / 16),
+    (1.0, 1.0, 1.0, 1 / 2),
 )
-_FEWEST = 64  # samples; with fewer a look shows too little
+_FEWEST = 128  # samples; with fewer a look shows too little
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class Race(Strategy):
         D = sum_h W_h mean_h(d),   var D = sum_h W_h^2 (1 - n_h / N_h) s_h^2 / n_h
 
     with N_h samples in stratum h, n_h of them seen, and W_h = N_h / N; the candidate is out where
-    D > z sqrt(var D). z is the quantile of the normal distribution with the error divided among all
-    candidates and looks (Bonferroni), so that the chance that the true best is given up in a step
-    is at most 1 - confidence, as far as the estimates are normal. Whoever is left after the last
-    look is measured on all samples. With few samples it is an `EarlyStop`.
+    D > t sqrt(var D). t is the quantile of Student's distribution (degrees of freedom after Welch and
+    Satterthwaite) with the error divided among all candidates and looks (Bonferroni), so that the
+    chance that the true best is given up in a step is at most 1 - confidence, as far as differences
+    are normal: no more than that is claimed. Whoever is left after the last look is measured on
+    all samples. With few samples it is an `EarlyStop`.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 1993; the estimate is that of stratified
     sampling without replacement, Cochran, Sampling Techniques, 1977, chapter 5.
@@ -74,7 +75,7 @@ class Race(Strategy):
                 runner.see(pieces, [len(rows) for rows in fresh])
             seen = wanted
             leader = min(alive, key=lambda runner: (runner.value(), runner.number))
-            alive = [r for r in alive if r is leader or r.behind(leader) <= z * r.spread(leader)]
+            alive = [r for r in alive if r is leader or r.behind(leader) <= r.reach(leader, z)]
             if len(alive) == 1:
                 break
         return [Measured(r.loss(), r.samples, r not in alive) for r in runners]
@@ -127,15 +128,23 @@ class _Runner:
         """By how much the value is above the leader's."""
         return self.value() - leader.value()
 
-    def spread(self, leader: _Runner) -> float:
-        """Standard deviation of that difference."""
-        total, variance = sum(map(len, self._strata)), 0.0
+    def reach(self, leader: _Runner, z: float) -> float:
+        """The least difference in value that chance does not explain.
+
+        Args:
+            z: the quantile of the normal distribution at the wanted confidence.
+        """
+        total, parts = sum(map(len, self._strata)), []
         for rows, mine, other in zip(self._strata, self._values(), leader._values(), strict=True):
             seen, size = mine.numel(), rows.numel()
             if seen < size:
                 by_chance = float((mine - other).var()) / seen * (1 - seen / size)
-                variance += (size / total) ** 2 * by_chance
-        return math.sqrt(variance)
+                parts.append(((size / total) ** 2 * by_chance, seen - 1))
+        variance = sum(part for part, _ in parts)
+        if variance == 0.0:
+            return 0.0
+        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+        return student(z, freedom) * math.sqrt(variance)
 
     def _values(self) -> list[Tensor]:
         """Of single samples, less what the network as it is is worth there."""
@@ -149,3 +158,17 @@ class _Runner:
         total = sum(map(len, self._strata))
         pairs = zip(self._strata, values, strict=True)
         return sum(len(rows) / total * float(seen.mean()) for rows, seen in pairs)
+
+
+def student(z: float, freedom: float) -> float:
+    """The quantile of Student's distribution at the probability where the normal one has z.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5; good for 5 degrees of
+    freedom and more, for fewer too small.
+    """
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )

@@ -85,8 +85,9 @@ def start_of(seen: Uses, groups: Groups, group: Group) -> Start:
             first = number
             break
         zeroed[number] = shown
-    linear = [m for m in members if uses[m] == [first] and _is_linear(seen, first, m)]
-    reader = linear[0] if len(linear) == 1 and not _meets(groups, group) else None
+    there = [member for member in members if first in uses[member]]
+    alone = len(there) == 1 and uses[there[0]] == [first] and not _meets(groups, group)
+    reader = there[0] if alone and _is_linear(seen, first, there[0]) else None
     hidden = tuple(m for m in members if uses[m][-1] >= first and m is not reader)
     return Start(group, first, zeroed, reader, hidden)
 
