@@ -136,6 +136,27 @@ def test_a_group_that_is_measured_wrong_falls_back_and_is_told_once() -> None:
     assert all(m.samples == 24 and not m.out for step in found for m in step.fast.measured)
 
 
+def test_a_race_against_groups_that_are_measured_the_plain_way_is_run_to_the_end() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gated = nn.Linear(6, 6), Gated()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.gated(self.first(x).relu())
+            return out
+
+    model, x = Half().double().eval(), torch.randn(200, 6, dtype=torch.float64)
+    groups = sec.groups(model, x[:2])
+    found = compare(model, groups, Pool(x, torch.randn(200)), Race(), steps=6, k=14)
+    assert {name for step in found for name in step.fast.plain} == {"gated.up"}
+    for step in found:
+        plain, fast = step.choices
+        assert plain == fast
+        standing = [m for m in step.fast.measured if not m.out]
+        assert all(m.samples == 200 for m in standing)
+
+
 class Changing(nn.Module):
     """Which layers run depends on the samples."""
 

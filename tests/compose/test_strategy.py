@@ -32,9 +32,9 @@ class Sheet:
     def count(self) -> int:
         return len(self.table)
 
-    def losses(self, candidate: int, rows: Tensor) -> Tensor:
-        self.asked.extend((candidate, int(row)) for row in rows)
-        return self.table[candidate][rows]
+    def losses(self, candidates: Sequence[int], rows: Tensor) -> Tensor:
+        self.asked.extend((i, int(row)) for i in candidates for row in rows)
+        return self.table[list(candidates)][:, rows]
 
     def value(self, candidate: int, loss: float) -> float:
         if not self.weights:

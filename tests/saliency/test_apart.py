@@ -57,9 +57,9 @@ def test_what_a_base_needs_says_when_it_looks() -> None:
         needs = frozenset({Need.ACTIVATIONS, Need.GRADIENTS})
         start = observe = finish = None  # type: ignore[assignment]
 
-    assert apart.site_need(Taylor()) is None
-    assert apart.at_ends(Taylor())
-    assert apart.site_need(MeanActivation()) is Need.ACTIVATIONS
-    assert not apart.at_ends(MeanActivation())
-    assert apart.site_need(Both()) is Need.ACTIVATIONS
-    assert apart.at_ends(Both())
+    assert Taylor().site_need is None
+    assert Taylor().at_ends
+    assert MeanActivation().site_need is Need.ACTIVATIONS
+    assert not MeanActivation().at_ends
+    assert Both().site_need is Need.ACTIVATIONS
+    assert Both().at_ends

@@ -13,6 +13,7 @@ from secateur.errors import ModelError
 from secateur.trace.records import Seen
 from secateur.trace.run import trace
 from secateur.trace.tape import Tape
+from secateur.types import Place
 from tests.laws.snapshot import Snapshot
 from tests.trace.law import assert_exact, free, randomised
 
@@ -304,7 +305,7 @@ def test_outputs_of_modules_are_noted() -> None:
     assert len(seen["0", 1].ids) == 5
 
 
-def test_runs_of_one_module_are_counted() -> None:
+def test_every_run_of_a_module_is_seen() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -313,9 +314,9 @@ def test_runs_of_one_module_are_counted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(self.a(self.a(self.c(x))))
 
-    seen = [(s.call, s.output) for s in trace(Twice(), X).seen if s.module == "a"]
+    seen = [(s.place, s.position) for s in trace(Twice(), X).seen if s.module == "a"]
 
-    assert seen == [(0, 0), (1, 0)]
+    assert seen == [(Place.INPUT, 0), (Place.OUTPUT, 0)] * 2
 
 
 def test_the_stack_of_modules_is_empty_again() -> None:

@@ -152,7 +152,7 @@ class _Trial:
             if group in self.plain or group in self.question.proven:
                 continue
             candidate = next(c for c in self.question.candidates if c.group == group)
-            quick = session.losses(candidate, session.first)
+            quick = session.losses([candidate], session.first)[0]
             exact = self.losses.plainly.candidate_loss(
                 replace(self.question, rows=self.first), candidate
             )
@@ -202,7 +202,7 @@ class _Trial:
             return found
         parts = session.rows.split(session.piece)
         candidate = self.question.candidates[i]
-        losses = torch.cat([session.losses(candidate, rows) for rows in parts])
+        losses = torch.cat([session.losses([candidate], rows)[0] for rows in parts])
         return Measured(float(losses.mean()), len(losses))
 
     def _again(
@@ -245,8 +245,10 @@ class _Contest:
     def piece(self) -> int:
         return self.session.piece
 
-    def losses(self, candidate: int, rows: Tensor) -> Tensor:
-        return self.session.losses(self.question.candidates[self.fast[candidate]], rows)
+    def losses(self, candidates: Sequence[int], rows: Tensor) -> Tensor:
+        return self.session.losses(
+            [self.question.candidates[self.fast[i]] for i in candidates], rows
+        )
 
     def value(self, candidate: int, loss: float) -> float:
         removed = self.question.removed[self.fast[candidate]]

@@ -71,8 +71,10 @@ class Race(Strategy):
             wanted = [_count(share, len(rows)) for share, rows in zip(look, strata, strict=True)]
             fresh = [r[old:new] for r, old, new in zip(strata, seen, wanted, strict=True)]
             pieces = torch.cat(fresh).split(contest.piece)
-            for runner in alive:
-                runner.see(pieces, [len(rows) for rows in fresh])
+            numbers = [runner.number for runner in alive]
+            losses = torch.cat([contest.losses(numbers, rows) for rows in pieces], dim=1)
+            for runner, row in zip(alive, losses, strict=True):
+                runner.see(row.split([len(rows) for rows in fresh]))
             seen = wanted
             leader = min(alive, key=lambda runner: (runner.value(), runner.number))
             alive = [r for r in alive if r is leader or r.behind(leader) <= r.reach(leader, z)]
@@ -109,11 +111,9 @@ class _Runner:
     def samples(self) -> int:
         return sum(losses.numel() for losses in self._seen)
 
-    def see(self, pieces: Sequence[Tensor], sizes: Sequence[int]) -> None:
-        """Look at more samples: rows in pieces, of which so many belong to each stratum in turn."""
-        losses = torch.cat([self._contest.losses(self.number, rows) for rows in pieces])
-        pairs = zip(self._seen, losses.split(list(sizes)), strict=True)
-        self._seen = [torch.cat(pair) for pair in pairs]
+    def see(self, losses: Sequence[Tensor]) -> None:
+        """Losses of more samples, stratum by stratum."""
+        self._seen = [torch.cat(pair) for pair in zip(self._seen, losses, strict=True)]
 
     def loss(self) -> float:
         """The mean loss over all samples, estimated."""

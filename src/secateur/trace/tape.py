@@ -15,7 +15,7 @@ from secateur.trace.classes import Classes, Ids
 from secateur.trace.field import Field, Labels, Leaf, rows
 from secateur.trace.place import line_of_model
 from secateur.trace.records import Block, Number, Product, Reason, Seen, Size, Statistic
-from secateur.types.equation import Constant, Count, Expression, Operation
+from secateur.types.equation import Attribute, Constant, Count, Expression, Operation
 
 _RUNS = itertools.count()
 
@@ -340,10 +340,10 @@ class Tape:
 
     def note_compared(self, expression: Expression, value: int) -> None:
         """The code compared a size with something else: it must keep its value."""
-        self.extents.append((max(value, 0), []))
         reason = self.reason("comparison", "the code branches on this size")
-        if value < 0:  # no extent is that small
-            expression = Operation("-", expression, Constant(value))
+        if value < 0 and isinstance(expression, Attribute):  # a flag: no extent is that small
+            expression, value = Operation("-", expression, Constant(value)), 0
+        self.extents.append((value, []))
         self.sizes.append(Size(expression, len(self.extents) - 1, reason))
 
     def argument(self, name: str, fields: Sequence[Field], dim: int, size: int) -> None:

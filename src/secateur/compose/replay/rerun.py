@@ -18,48 +18,49 @@ from secateur.types.group import Member
 
 
 class Rerun:
-    """One unit's absence: what is known beforehand, and the parameters to hide meanwhile."""
+    """Runs without units of one group: what is known beforehand, and what to hide meanwhile."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        calls: Sequence[Call],
-        start: Start,
-        unit: int,
-        inputs: Inputs | None,
+        self, network: nn.Module, calls: Sequence[Call], start: Start, inputs: Inputs | None
     ) -> None:
-        self._calls, self._start, self._unit, self._inputs = calls, start, unit, inputs
-        self.skipped = frozenset(skipped(calls, start))
-        self._hidden = [_slices(network, member, unit) for member in start.hidden]
+        self._network, self._calls, self._start, self._inputs = network, calls, start, inputs
+        self._skipped = frozenset(skipped(calls, start))
         self._layer: nn.Module | None = None
         if start.reader is not None and inputs is not None:
             self._layer = network.get_submodule(calls[start.first].path)
-            indices = (start.reader.unit_of == unit).nonzero().squeeze(1)
-            weight: Tensor = self._layer.weight  # type: ignore[assignment]
-            self._columns = weight.detach()[:, indices.to(weight.device)]
+        self._columns: dict[int, Tensor] = {}
+        self._units: Sequence[int] = ()
         self._next = 0
 
+    @property
+    def stacks(self) -> bool:
+        """Whether runs without one unit each can be one: only if no parameter need be hidden."""
+        return self._layer is not None and not self._start.hidden
+
     @contextmanager
-    def hiding(self) -> Iterator[None]:
-        """The unit's parameters are zero for a while."""
+    def without(self, units: Sequence[int], recording: Recording, rows: Tensor) -> Iterator[None]:
+        """The network is run on these rows as often as there are units, one after the other.
+
+        In each part of the batch one unit is away. Several units need a group that `stacks`.
+        """
+        self._units, self._recording, self._rows, self._next = units, recording, rows, 0
+        hidden = [
+            _slices(self._network, member, unit) for member in self._start.hidden for unit in units
+        ]
         try:
-            for tensor, index, _ in self._hidden:
+            for tensor, index, _ in hidden:
                 tensor[index] = 0
             yield
         finally:
-            for tensor, index, values in self._hidden:
+            for tensor, index, values in hidden:
                 tensor[index] = values
 
-    def silent(self, recording: Recording, rows: Tensor) -> bool:
+    def silent(self, unit: int, recording: Recording, rows: Tensor) -> bool:
         """Whether nobody but one linear layer reads the unit, and it reads zeros in these rows."""
-        if self._layer is None or self._inputs is None or self._start.hidden:
+        if not self.stacks or self._inputs is None:
             return False
         kept = recording.input(self._start.name, rows)
-        return not bool(self._inputs.share(kept, self._unit).any())
-
-    def begin(self, recording: Recording, rows: Tensor) -> None:
-        """The network is about to run on these rows."""
-        self._next, self._recording, self._rows = 0, recording, rows
+        return not bool(self._inputs.share(kept, unit).any())
 
     def handle(
         self, path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -77,31 +78,57 @@ class Rerun:
         if number == first and self._layer is not None:
             self._next = first + 1
             return self._less(self._layer)
-        if number not in self.skipped:
+        if number not in self._skipped:
             self._next += 1
             return forward(*args, **kwargs)
         self._next = self._calls[number].end
         out = self._recording.output(number, self._rows)
         shown = self._start.zeroed.get(number)
         if shown is None:
-            return out
-        indices = (shown.unit_of == self._unit).nonzero().squeeze(1).to(out.device)
-        return out.clone().index_fill_(shown.dim, indices, 0)
+            return _repeated(out, len(self._units))
+        parts = [out.clone() for _ in self._units]
+        for part, unit in zip(parts, self._units, strict=True):
+            indices = (shown.unit_of == unit).nonzero().squeeze(1).to(part.device)
+            part.index_fill_(shown.dim, indices, 0)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _less(self, layer: nn.Module) -> Tensor:
-        """The recorded output of the first layer that reads the unit, less the unit's share in it."""
-        number = self._start.first
-        out: Tensor = self._recording.output(number, self._rows)
-        if self._inputs is None or self._columns.shape[1] == 0:  # it reads other units of the group
-            return out
+        """The recorded output of the first layer that reads the units, less the share of each."""
+        out: Tensor = self._recording.output(self._start.first, self._rows)
+        parts = [out - self._taken(layer, unit) for unit in self._units]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _taken(self, layer: Any, unit: int) -> Tensor | float:
+        """What one unit adds to the output of a linear layer."""
+        columns = self._columns_of(layer, unit)
+        if self._inputs is None or columns.shape[1] == 0:  # it reads other units of the group
+            return 0.0
         kept = self._recording.input(self._start.name, self._rows)
-        share = self._inputs.share(kept, self._unit)
+        share = self._inputs.share(kept, unit)
         if isinstance(layer, nn.Linear):
-            return out - F.linear(share, self._columns)
-        convolution: Any = layer
-        options = convolution.stride, convolution.padding, convolution.dilation
-        taken: Tensor = _CONVOLVE[share.dim()](share, self._columns, None, *options)
-        return out - taken
+            return F.linear(share, columns)
+        options = layer.stride, layer.padding, layer.dilation
+        taken: Tensor = _CONVOLVE[share.dim()](share, columns, None, *options)
+        return taken
+
+    def _columns_of(self, layer: Any, unit: int) -> Tensor:
+        """The part of the layer's weight that reads the unit."""
+        if unit not in self._columns and self._start.reader is not None:
+            indices = (self._start.reader.unit_of == unit).nonzero().squeeze(1)
+            weight: Tensor = layer.weight.detach()
+            self._columns[unit] = weight[:, indices.to(weight.device)]
+        return self._columns[unit]
+
+
+def _repeated(out: Any, times: int) -> Any:
+    """An output one time after the other along the samples."""
+    if times == 1:
+        return out
+    if isinstance(out, Tensor):
+        return torch.cat([out] * times)
+    if isinstance(out, dict):
+        return {key: _repeated(part, times) for key, part in out.items()}
+    return type(out)(_repeated(part, times) for part in out)
 
 
 _CONVOLVE: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the dims of the input

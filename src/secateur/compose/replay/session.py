@@ -55,9 +55,7 @@ class Session:
         outputs = _outputs(probe.calls, starts.values())
         self._recording = Recording(probe.calls, len(rows), outputs, inputs, store)
         self._reruns = {
-            (name, unit): Rerun(left.network, probe.calls, starts[name], unit, inputs.get(name))
-            for name in units
-            for unit in units[name]
+            name: Rerun(left.network, probe.calls, starts[name], inputs.get(name)) for name in units
         }
         self._handle: Handle = self._recording.handle
         self.present = torch.empty(0)  # losses of all rows with all units there, float64
@@ -75,32 +73,49 @@ class Session:
             self.present = self._record()
             yield
 
-    def losses(self, candidate: Candidate, rows: Tensor) -> Tensor:
-        """Losses of single samples without one unit, float64 (rows,).
+    def losses(self, candidates: Sequence[Candidate], rows: Tensor) -> Tensor:
+        """Losses of single samples without each of the units, float64 (candidates, rows).
 
         Raises:
             DataError: a loss is not finite.
             ModelError: the network goes another way for these samples.
         """
-        rerun = self._rerun(candidate)
-        if rerun.silent(self._recording, rows):
-            return self.present[rows]
-        rerun.begin(self._recording, rows)
-        self._handle = rerun.handle
-        with rerun.hiding():
-            out, y = self._run(rows, str(candidate))
-        return sample_losses(out, y, self._probe.loss, str(candidate))
+        found = [self.present[rows]] * len(candidates)
+        groups: dict[str, list[int]] = {}
+        for i, candidate in enumerate(candidates):
+            if not self._silent(candidate, rows):
+                groups.setdefault(candidate.group, []).append(i)
+        for name, numbers in groups.items():
+            # more than a piece at a time gains nothing: memory is then what takes the time
+            size = max(1, self.piece // len(rows)) if self._reruns[name].stacks else 1
+            for first in range(0, len(numbers), size):
+                some = numbers[first : first + size]
+                away = [candidates[i] for i in some]
+                for i, losses in zip(some, self._away(away, rows), strict=True):
+                    found[i] = losses
+        return torch.stack(found)
 
     def silent(self, candidate: Candidate) -> bool:
         """Whether the unit is read nowhere but by one linear layer, and is zero there for all samples."""
-        return self._rerun(candidate).silent(self._recording, self.rows)
+        return self._silent(candidate, self.rows)
+
+    def _silent(self, candidate: Candidate, rows: Tensor) -> bool:
+        unit = self._left.number(candidate)
+        return self._reruns[candidate.group].silent(unit, self._recording, rows)
+
+    def _away(self, candidates: Sequence[Candidate], rows: Tensor) -> Tensor:
+        """Losses without units of one group, each on all rows, in one run."""
+        rerun, where = self._reruns[candidates[0].group], ", ".join(map(str, candidates))
+        units = [self._left.number(candidate) for candidate in candidates]
+        self._handle = rerun.handle
+        with rerun.without(units, self._recording, rows):
+            out, y = self._run(rows.repeat(len(units)), where)
+        losses = sample_losses(out, y, self._probe.loss, where)
+        return losses.reshape(len(units), len(rows))
 
     def slack(self, loss: float) -> float:
         """By how much a mean loss may be off through rounding."""
         return slack(self._left.network, loss)
-
-    def _rerun(self, candidate: Candidate) -> Rerun:
-        return self._reruns[candidate.group, self._left.number(candidate)]
 
     def _record(self) -> Tensor:
         found, loss, where = [], self._probe.loss, "present network"
