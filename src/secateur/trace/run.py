@@ -71,8 +71,8 @@ class LabelMode(TorchDispatchMode):
 
     def _note_flow(self, made: Call, *, product: bool) -> None:
         """Remember what was made of what; parameters belong to nobody."""
-        inputs = [t for t in made.inputs if not self.tape.labels(t).constant]
-        outputs = [(t, self.tape.entered(t)) for t in made.outputs]
+        inputs = [t for t in made.inputs if not self.tape.is_named(t)]
+        outputs = [(t, self.tape.entered(t)) for t in made.outputs if not self.tape.is_named(t)]
         note_use(inputs, outputs, self.tape.flow_key, product=product)
 
     def _note_views(self, made: Call) -> None:
@@ -206,6 +206,8 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
 def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
     """Note every dim along which one kind of channel lies."""
     for position, tensor in enumerate(output_tensors(value)):
+        if tape.is_named(tensor):  # a buffer that a module is given: no unit's work
+            continue
         fields = tape.stale(tensor)  # looked up when all is known
         for dim in {d for f in fields for d in f.dims}:
             along = [f for f in fields if dim in f.dims]

@@ -95,6 +95,10 @@ class Tape:
         known: Labels | None = getattr(tensor, self._labels_key, None)
         return [] if known is None else known.fields
 
+    def is_named(self, tensor: Tensor) -> bool:
+        """Whether it is one of the network's own parameters and buffers."""
+        return id(tensor) in self._names
+
     def entered(self, tensor: Tensor) -> frozenset[str]:
         """The parameters that entered into a tensor since the last product."""
         return frozenset(name for field in self.stale(tensor) for name, _ in field.leaves)
