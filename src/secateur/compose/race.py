@@ -39,10 +39,10 @@ class Race(Strategy):
 
     with N_h samples in stratum h, n_h of them seen, and W_h = N_h / N; the candidate is out where
     D > t sqrt(var D). t is the quantile of Student's distribution (degrees of freedom after Welch and
-    Satterthwaite) with the error divided among all candidates and looks (Bonferroni), so that the
-    chance that the true best is given up in a step is at most 1 - confidence, as far as differences
-    are normal: no more than that is claimed. Whoever is left after the last look is measured on
-    all samples. With few samples it is an `EarlyStop`.
+    Satterthwaite) with the error divided among the looks, and in each among the candidates that are
+    left (Bonferroni), so that the chance that the true best is given up in a step is at most
+    1 - confidence, as far as differences are normal: no more than that is claimed. Whoever is left
+    after the last look is measured on all samples. With few samples it is an `EarlyStop`.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 1993; the estimate is that of stratified
     sampling without replacement, Cochran, Sampling Techniques, 1977, chapter 5.
@@ -63,8 +63,7 @@ class Race(Strategy):
         if contest.present.numel() < _FEWEST or contest.count == 1:
             return EarlyStop().settle(contest)
         strata = _strata(contest.present)
-        errors = (contest.count - 1) * len(_LOOKS)
-        z = NormalDist().inv_cdf(1 - (1 - self.confidence) / errors)
+        error = (1 - self.confidence) / len(_LOOKS)
         runners = [_Runner(contest, i, strata) for i in range(contest.count)]
         alive, seen = list(runners), [0] * len(strata)
         for look in (*_LOOKS, (1.0,) * len(strata)):
@@ -77,6 +76,7 @@ class Race(Strategy):
                 runner.see(row.split([len(rows) for rows in fresh]))
             seen = wanted
             leader = min(alive, key=lambda runner: (runner.value(), runner.number))
+            z = NormalDist().inv_cdf(1 - error / max(1, len(alive) - 1))
             alive = [r for r in alive if r is leader or r.behind(leader) <= r.reach(leader, z)]
             if len(alive) == 1:
                 break

@@ -17,7 +17,7 @@ from secateur.types.group import Groups
 from secateur.types.loss import Loss, loss_of
 
 _SAMPLES = 3
-_PIECE = 2**21  # bytes that the largest layer's output should have: it is read again from the cache
+_PIECE = 2**22  # bytes that the largest layer's output should have: it is read again from the cache
 # Two ways to the same number may differ by so much, of max(1, |loss|)
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}
 _HALF = 1e-2

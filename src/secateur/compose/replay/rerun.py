@@ -29,6 +29,7 @@ class Rerun:
         if start.reader is not None and inputs is not None:
             self._layer = network.get_submodule(calls[start.first].path)
         self._columns: dict[int, Tensor] = {}
+        self._slices: dict[tuple[Member, int], _Slice] = {}
         self._units: Sequence[int] = ()
         self._next = 0
 
@@ -44,16 +45,21 @@ class Rerun:
         In each part of the batch one unit is away. Several units need a group that `stacks`.
         """
         self._units, self._recording, self._rows, self._next = units, recording, rows, 0
-        hidden = [
-            _slices(self._network, member, unit) for member in self._start.hidden for unit in units
-        ]
+        hidden = [self._slice(member, unit) for member in self._start.hidden for unit in units]
+        before = [tensor[index].clone() for tensor, index in hidden]
         try:
-            for tensor, index, _ in hidden:
+            for tensor, index in hidden:
                 tensor[index] = 0
             yield
         finally:
-            for tensor, index, values in hidden:
+            for (tensor, index), values in zip(hidden, before, strict=True):
                 tensor[index] = values
+
+    def _slice(self, member: Member, unit: int) -> _Slice:
+        """The part of a tensor that is the unit's share of a member."""
+        if (member, unit) not in self._slices:
+            self._slices[member, unit] = _slice(self._network, member, unit)
+        return self._slices[member, unit]
 
     def silent(self, unit: int, recording: Recording, rows: Tensor) -> bool:
         """Whether nobody but one linear layer reads the unit, and it reads zeros in these rows."""
@@ -133,15 +139,14 @@ def _repeated(out: Any, times: int) -> Any:
 
 _CONVOLVE: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the dims of the input
 
-_Slices = tuple[Tensor, tuple[Any, ...], Tensor]
+_Slice = tuple[Tensor, tuple[Any, ...]]  # a tensor, and where in it
 
 
-def _slices(network: nn.Module, member: Member, unit: int) -> _Slices:
-    """(tensor, index of the unit's elements in it, their values)."""
+def _slice(network: nn.Module, member: Member, unit: int) -> _Slice:
     path, _, last = member.name.rpartition(".")
     tensor: Tensor = getattr(network.get_submodule(path), last).detach()
     places = (member.unit_of == unit).nonzero().squeeze(1)
     sizes = tuple(member.shape[dim] for dim in member.dims)
     each = iter(torch.unravel_index(places.to(tensor.device), sizes))
     index = tuple(next(each) if d in member.dims else slice(None) for d in range(tensor.dim()))
-    return tensor, index, tensor[index].clone()
+    return tensor, index
