@@ -9,21 +9,21 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "secateur.allocate": "Ranked Uniform allocate",
+    "secateur.allocate": "ByIndex RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
     "secateur.errors": "SecateurError",
     "secateur.find": "groups",
     "secateur.granularity": "Block Channels Kernels Weights",
     "secateur.mask": "Certificate certify masked shrink",
     "secateur.pipeline": "Result prune rebuild",
-    "secateur.recover": "AdamW Cosine SGD Teacher finetune recalibrate",
+    "secateur.recover": "AdamW Cosine SGD Teacher finetune fold_means least_squares recalibrate",
     "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
-    "secateur.recipes": "FlexRel Oracle",
+    "secateur.recipes": "Fair FlexRel Oracle",
     "secateur.compose.objective": "LossPerWeight LowestLoss",
     "secateur.saliency.lrp": ("Epsilon EpsilonPlus GradTimesActivation Predicted TrueLabel ZPlus"),
     "secateur.saliency": (
         "APoZ ActivationTaylor BatchFisher BatchNormScale Domino Fisher GeometricMedian"
         " HessianDiagonal LAMP Lowest Magnitude MeanActivation MeanGradient MeanSquaredWeights Need"
-        " Random Relevance Saliency Taylor Wanda merge score"
+        " Random Reconstruction Relevance Saliency Taylor Utilization Wanda merge score"
     ),
     "secateur.types": "Budget Group Groups Plan Scores",
     "secateur.types.budget": "accuracy latency macs memory nbytes params units",

@@ -1,6 +1,14 @@
 # What type checkers see of `__init__.py`, which loads its names late; a test holds the two equal.
 
-from secateur.allocate import Ranked, Uniform, allocate
+from secateur.allocate import (
+    ByIndex,
+    Ranked,
+    RankSum,
+    Tolerance,
+    Uniform,
+    allocate,
+    tolerance_of_difference,
+)
 from secateur.compose import AsIs, BestOf, Blend, MaxAbs, MinMax, Product, Rank, Scope, Share, Veto
 from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import SecateurError
@@ -8,8 +16,17 @@ from secateur.find import groups
 from secateur.granularity import Block, Channels, Kernels, Weights
 from secateur.mask import Certificate, certify, masked, shrink
 from secateur.pipeline import Result, prune, rebuild
-from secateur.recipes import FlexRel, Oracle
-from secateur.recover import SGD, AdamW, Cosine, Teacher, finetune, recalibrate
+from secateur.recipes import Fair, FlexRel, Oracle
+from secateur.recover import (
+    SGD,
+    AdamW,
+    Cosine,
+    Teacher,
+    finetune,
+    fold_means,
+    least_squares,
+    recalibrate,
+)
 from secateur.saliency import (
     LAMP,
     ActivationTaylor,
@@ -27,9 +44,11 @@ from secateur.saliency import (
     MeanSquaredWeights,
     Need,
     Random,
+    Reconstruction,
     Relevance,
     Saliency,
     Taylor,
+    Utilization,
     Wanda,
     merge,
     score,
@@ -58,12 +77,14 @@ __all__ = [
     "Blend",
     "Block",
     "Budget",
+    "ByIndex",
     "Certificate",
     "Channels",
     "Cosine",
     "Domino",
     "Epsilon",
     "EpsilonPlus",
+    "Fair",
     "Fisher",
     "FlexRel",
     "GeometricMedian",
@@ -88,7 +109,9 @@ __all__ = [
     "Product",
     "Random",
     "Rank",
+    "RankSum",
     "Ranked",
+    "Reconstruction",
     "Relevance",
     "Result",
     "Saliency",
@@ -98,8 +121,10 @@ __all__ = [
     "Share",
     "Taylor",
     "Teacher",
+    "Tolerance",
     "TrueLabel",
     "Uniform",
+    "Utilization",
     "Veto",
     "Wanda",
     "Weights",
@@ -108,8 +133,10 @@ __all__ = [
     "allocate",
     "certify",
     "finetune",
+    "fold_means",
     "groups",
     "latency",
+    "least_squares",
     "macs",
     "masked",
     "memory",
@@ -121,5 +148,6 @@ __all__ = [
     "recalibrate",
     "score",
     "shrink",
+    "tolerance_of_difference",
     "units",
 ]

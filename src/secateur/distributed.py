@@ -14,13 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from secateur.errors import ScoreError
-from secateur.saliency import State, States
+from secateur.saliency import ROWS, States
 
-_Place = tuple[str, str, str, tuple[int, ...]]
+_Place = tuple[str, str, str, tuple[int, ...], str]
 
 
 def all_reduce(states: States) -> States:
-    """The sum of all ranks' states, on every rank: one message of float64 numbers.
+    """The sum of all ranks' states, on every rank: one message of float64 numbers, and all rows.
 
     Raises:
         ScoreError: there is no process group, or the ranks scored different things.
@@ -39,12 +39,18 @@ def all_reduce(states: States) -> States:
             f"rank {dist.get_rank()} and rank {different[0]} scored different things",
             hint="give every rank the same groups and saliencies",
         )
-    tensors = [tensor for _, tensor in _entries(states)]
+    tensors = [tensor for place, tensor in _entries(states) if not _rows(place)]
     whole = torch.cat([tensor.double().reshape(-1) for tensor in tensors] or [torch.empty(0)])
     dist.all_reduce(whole)
     parts = iter(whole.split([tensor.numel() for tensor in tensors]))
     return {
-        name: {group: _filled(state, parts) for group, state in by_group.items()}
+        name: {
+            group: {
+                key: _gathered(tensor) if key.endswith(ROWS) else next(parts).reshape(tensor.shape)
+                for key, tensor in state.items()
+            }
+            for group, state in by_group.items()
+        }
         for name, by_group in states.items()
     }
 
@@ -53,8 +59,25 @@ def _entries(states: States) -> Iterator[tuple[_Place, Tensor]]:
     for name, by_group in states.items():
         for group, state in by_group.items():
             for key, tensor in state.items():
-                yield (name, group, key, tuple(tensor.shape)), tensor
+                shape = tensor.shape[1:] if key.endswith(ROWS) else tensor.shape
+                yield (name, group, key, tuple(shape), str(tensor.dtype)), tensor
 
 
-def _filled(state: State, parts: Iterator[Tensor]) -> State:
-    return {key: next(parts).reshape(tensor.shape) for key, tensor in state.items()}
+def _rows(place: _Place) -> bool:
+    return place[2].endswith(ROWS)
+
+
+def _gathered(mine: Tensor) -> Tensor:
+    """The rows of all ranks, one rank after the other; each may have another number of them."""
+    counts = [torch.zeros(1, dtype=torch.int64, device=mine.device) for _ in _ranks()]
+    dist.all_gather(counts, torch.tensor([len(mine)], device=mine.device))
+    most = int(torch.cat(counts).max())
+    padded = mine.new_zeros(most, *mine.shape[1:])
+    padded[: len(mine)] = mine
+    everywhere = [torch.empty_like(padded) for _ in _ranks()]
+    dist.all_gather(everywhere, padded)
+    return torch.cat([rows[: int(n)] for rows, n in zip(everywhere, counts, strict=True)])
+
+
+def _ranks() -> range:
+    return range(dist.get_world_size())

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from secateur.allocate import Allocator, Ranked, Uniform, allocate
+from secateur.allocate import Allocator, Ranked, Tolerance, Uniform, allocate
 from secateur.cost import count_macs, count_params, macs, params
-from secateur.errors import BudgetError, OptionError, PlanError, ScoreError
+from secateur.errors import BudgetError, OptionError, PlanError, ScoreError, UnknownNameError
 from secateur.types import Budget, Groups, Plan, Scores
 from secateur.types.budget import budget
 from tests.handmade import channels, example, inside, net, rows
+
+PAIR = Tolerance("a", "b")
 
 COUNTS = {
     "units": lambda groups, masks: sum(
@@ -27,7 +29,9 @@ COUNTS = {
 
 def drawn(groups: Groups, seed: int = 0) -> Scores:
     generator = torch.Generator().manual_seed(seed)
-    return Scores({"a": {g.name: torch.rand(g.size, generator=generator) for g in groups}})
+    return Scores(
+        {by: {g.name: torch.rand(g.size, generator=generator) for g in groups} for by in "ab"}
+    )
 
 
 @st.composite
@@ -35,12 +39,23 @@ def problems(draw: st.DrawFn) -> tuple[Groups, Scores, Allocator]:
     sizes = draw(st.lists(st.integers(2, 20), min_size=1, max_size=4))
     values = st.sampled_from([0.0, 0.5, 1.0]) | st.floats(-10, 10, width=32)
     scores = {
-        f"g{i}": torch.tensor(draw(st.lists(values, min_size=n, max_size=n)))
-        for i, n in enumerate(sizes)
+        by: {
+            f"g{i}": torch.tensor(draw(st.lists(values, min_size=n, max_size=n)))
+            for i, n in enumerate(sizes)
+        }
+        for by in "ab"
     }
-    kind = draw(st.sampled_from([Uniform, Ranked]))
-    how = kind("a", draw(st.sampled_from([1, 2, 0.25])), draw(st.sampled_from([1, 1, 4])))
-    return rows(sizes), Scores({"a": scores}), how
+    floor, round_to = draw(st.sampled_from([1, 2, 0.25])), draw(st.sampled_from([1, 1, 4]))
+    how = draw(
+        st.sampled_from(
+            [
+                Uniform("a", floor, round_to),
+                Ranked("a", floor, round_to),
+                Tolerance("a", "b", floor=floor, round_to=round_to),
+            ]
+        )
+    )
+    return rows(sizes), Scores(scores), how
 
 
 def attempt(
@@ -131,7 +146,9 @@ def test_permuting_the_units_of_a_group_permutes_its_mask(
     groups, _, how = problem
     scores = drawn(groups, seed)
     turns = {g.name: torch.randperm(g.size) for g in groups}
-    turned = Scores({"a": {name: scores["a"][name][turn] for name, turn in turns.items()}})
+    turned = Scores(
+        {by: {name: scores[by][name][turn] for name, turn in turns.items()} for by in "ab"}
+    )
     here, there = (attempt(groups, s, how, budget("units", target)) for s in (scores, turned))
     assert (here is None) == (there is None)
     if here is not None and there is not None:
@@ -194,7 +211,7 @@ def test_equal_scores_fall_to_the_lower_index() -> None:
     assert plan.masks["g0"].tolist() == plan.masks["g1"].tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("how", [Uniform("a"), Ranked("a"), Ranked("a", round_to=2)])
+@pytest.mark.parametrize("how", [Uniform("a"), Ranked("a"), Ranked("a", round_to=2), PAIR])
 @pytest.mark.parametrize("quantity", ["macs", "params"])
 def test_what_is_planned_is_what_a_network_of_that_size_costs(
     how: Allocator, quantity: str
@@ -290,7 +307,6 @@ def test_an_absolute_unreachable_budget_names_an_absolute_value() -> None:
 @pytest.mark.parametrize(
     ("scores", "what"),
     [
-        ({}, "there are no 'a' scores"),
         ({"a": {}}, "was not scored"),
         ({"a": {"g0": torch.ones(3)}}, "needs 4 scores"),
         ({"a": {"g0": torch.ones(4, 1)}}, "needs 4 scores"),
@@ -298,7 +314,7 @@ def test_an_absolute_unreachable_budget_names_an_absolute_value() -> None:
         ({"a": {"g0": torch.tensor([1.0, math.inf, 1.0, 1.0])}}, "NaN or infinite"),
     ],
 )
-@pytest.mark.parametrize("how", [Uniform("a"), Ranked("a")])
+@pytest.mark.parametrize("how", [Uniform("a"), Ranked("a"), PAIR])
 def test_scores_that_cannot_be_used(
     scores: dict[str, dict[str, Tensor]], what: str, how: Allocator
 ) -> None:
@@ -306,7 +322,15 @@ def test_scores_that_cannot_be_used(
         allocate(rows([4]), Scores(scores), how, "macs=0.5")
 
 
-@pytest.mark.parametrize("kind", [Uniform, Ranked])
+@pytest.mark.parametrize("how", [Uniform("a"), Ranked("a"), Tolerance("b", "a"), PAIR])
+def test_scores_that_were_not_taken(how: Allocator) -> None:
+    scores = Scores({"b": {"g0": torch.ones(4)}}, {})
+    with pytest.raises(UnknownNameError, match="there are no 'a' scores") as caught:
+        allocate(rows([4]), scores, how, "macs=0.5")
+    assert caught.value.hint == "scored were: b"
+
+
+@pytest.mark.parametrize("kind", [Uniform, Ranked, Tolerance])
 @pytest.mark.parametrize(
     "options",
     [{"floor": 0}, {"floor": 0.0}, {"floor": 1.0}, {"floor": -0.1}, {"floor": -3}, {"round_to": 0}],

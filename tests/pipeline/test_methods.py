@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 import secateur as sec
-from secateur.errors import OptionError, UnknownNameError
+from secateur.allocate import ByIndex, Tolerance
+from secateur.errors import OptionError, SecateurError, UnknownNameError
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.job import job
@@ -98,3 +100,25 @@ def test_allocators_are_built() -> None:
     found = find_allocator("uniform", by="taylor", floor=0.1, round_to=8)
     assert found == sec.Uniform(by="taylor", floor=0.1, round_to=8)
     assert find_allocator(found, by="other", floor=1, round_to=1) is found
+    found = find_allocator("tolerance", by="taylor", floor=0.1, round_to=8)
+    assert found == Tolerance("taylor", floor=0.1, round_to=8)
+    found = find_allocator(
+        "tolerance?protect=fisher&alpha=0.05&coupled=byindex", by="taylor", floor=1, round_to=1
+    )
+    assert found == Tolerance("taylor", "fisher", 0.05, coupled=ByIndex())
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "what"),
+    [
+        ("best", UnknownNameError, "no allocator 'best'"),
+        ("ranked?alpha=0.1", OptionError, "no option 'alpha'"),
+        ("tolerance?by=fisher", OptionError, "no option 'by'"),
+        ("tolerance?alpha=2", OptionError, "alpha=2"),
+        ("tolerance?alpha=small", OptionError, "alpha='small'"),
+        ("tolerance?coupled=max", UnknownNameError, "no rule for coupled layers 'max'"),
+    ],
+)
+def test_allocators_that_make_no_sense(text: str, error: type[SecateurError], what: str) -> None:
+    with pytest.raises(error, match=re.escape(what)):
+        find_allocator(text, by="taylor", floor=1, round_to=1)

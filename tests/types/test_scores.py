@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secateur import errors
+from secateur import archive, errors
 from secateur.types import Scores
 from tests.types.made import NAMES
 from tests.types.same import same
@@ -27,12 +27,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scores")
 
 
-@given(TABLES)
+LAYERS = st.dictionaries(
+    NAMES,
+    st.dictionaries(
+        NAMES,
+        st.dictionaries(
+            NAMES, NUMBERS.map(lambda row: torch.tensor(row, dtype=torch.float32)), min_size=1
+        ),
+        min_size=1,
+    ),
+    max_size=2,
+)
+
+
+@given(TABLES, LAYERS)
 def test_scores_read_back_as_they_were_written(
-    folder: Path, table: dict[str, dict[str, torch.Tensor]]
+    folder: Path,
+    table: dict[str, dict[str, torch.Tensor]],
+    layers: dict[str, dict[str, dict[str, torch.Tensor]]],
 ) -> None:
-    scores = Scores(table, {"taylor": "Taylor()"})
+    scores = Scores(table, {"taylor": "Taylor()"}, layers)
     assert same(Scores.load(scores.save(folder / "scores")), scores)
+
+
+def test_a_file_from_before_there_were_layers_is_read(folder: Path) -> None:
+    header = {"names": [["taylor", "conv"]], "about": {"taylor": "Taylor()"}}
+    path = archive.save(folder / "old", "scores", header, {"0": torch.ones(3)})
+    expected = Scores({"taylor": {"conv": torch.ones(3)}}, {"taylor": "Taylor()"})
+    assert same(Scores.load(path), expected)
+    assert Scores.load(path).layers == {}
+
+
+@pytest.mark.parametrize("layers", [[["taylor", "conv", "conv.weight"]], [["taylor"]], 7])
+def test_layers_that_are_not_in_the_file_are_an_error(folder: Path, layers: object) -> None:
+    header = {"names": [["taylor", "conv"]], "about": {}, "layers": layers}
+    path = archive.save(folder / "lying", "scores", header, {"0": torch.ones(3)})
+    with pytest.raises(errors.FileError, match="contradicts itself"):
+        Scores.load(path)
 
 
 @given(TABLES.filter(bool), st.data())

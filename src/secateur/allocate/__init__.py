@@ -1,18 +1,28 @@
 """Which units stay, so that the budget holds."""
 
 from secateur.allocate.allocate import allocate
+from secateur.allocate.coupled import ByIndex, Coupled, RankSum
 from secateur.allocate.goals import Goal, goals
-from secateur.allocate.order import Allocator, Order, shortest
+from secateur.allocate.order import Allocator, Choice, Order, shortest
 from secateur.allocate.ranked import Ranked
+from secateur.allocate.tolerance import Tolerance
+from secateur.allocate.tolerance_of_difference import overlaps, tolerance_of_difference
 from secateur.allocate.uniform import Uniform
 
 __all__ = [
     "Allocator",
+    "ByIndex",
+    "Choice",
+    "Coupled",
     "Goal",
     "Order",
+    "RankSum",
     "Ranked",
+    "Tolerance",
     "Uniform",
     "allocate",
     "goals",
+    "overlaps",
     "shortest",
+    "tolerance_of_difference",
 ]

@@ -34,12 +34,14 @@ def allocate(
         BudgetError: a budget cannot be met, and carries the nearest value that can; or it must be
             measured, or there is none where one is needed.
         PlanError: nothing can or needs to be removed.
+        UnknownNameError: there are no scores of a name that `how` goes by.
         ScoreError: scores are missing, too few, or not finite.
     """
     if len(groups) == 0:
         raise PlanError("there is no unit to remove", hint="print(groups) says what was found")
     wanted = goals(groups, to)
-    masks = how.choose(groups, scores, wanted)
+    choice = how.choose(groups, scores, wanted)
+    masks = choice.masks
     if all(bool(mask.all()) for mask in masks.values()):
         asked = ", ".join(str(goal.budget) for goal in wanted)
         raise PlanError(
@@ -53,6 +55,5 @@ def allocate(
         verdict(goal.budget, goal.dense, goal.count(masks)) | {"dense": goal.dense}
         for goal in wanted
     ]
-    return Plan(
-        groups, masks, {"allocator": str(how), "budgets": verdicts, "scores": dict(scores.about)}
-    )
+    about = {"allocator": str(how), "budgets": verdicts, "scores": dict(scores.about)}
+    return Plan(groups, masks, {**choice.about, **about})

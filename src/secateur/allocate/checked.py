@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from secateur.errors import OptionError, ScoreError
-from secateur.types.group import Groups
+from secateur.types.group import Group, Groups
 from secateur.types.scores import Scores
 
 
@@ -14,28 +14,44 @@ def scores_of(groups: Groups, scores: Scores, by: str) -> dict[str, Tensor]:
     """The scores of one saliency: group name → (n,).
 
     Raises:
-        ScoreError: the saliency or a group was not scored, or scores are too few or not finite.
+        UnknownNameError: there are no scores of this name.
+        ScoreError: a group was not scored, or scores are too few or not finite.
     """
-    if by not in scores:
-        raise ScoreError(f"there are no {by!r} scores", hint=f"scored were: {', '.join(scores)}")
+    by_group = scores[by]
     found: dict[str, Tensor] = {}
     for group in groups:
         where = f"{by}, {group.name}"
-        if group.name not in scores[by]:
+        if group.name not in by_group:
             raise ScoreError(
                 "was not scored", where=where, hint="score the groups that are allocated"
             )
-        values = scores[by][group.name]
-        if values.shape != (group.size,):
-            raise ScoreError(
-                f"needs {group.size} scores, found shape {tuple(values.shape)}",
-                where=where,
-                hint="score the groups that are allocated",
-            )
-        if not bool(torch.isfinite(values).all()):
-            raise ScoreError("a score is NaN or infinite", where=where)
-        found[group.name] = values.detach().cpu()
+        found[group.name] = _usable(by_group[group.name], group.size, where)
     return found
+
+
+def layers_of(group: Group, scores: Scores, by: str) -> dict[str, Tensor]:
+    """The scores of one saliency in each layer that writes the group: weight → (n,); {} for none.
+
+    Raises:
+        ScoreError: scores are too few or not finite.
+    """
+    by_weight = scores.layers.get(by, {}).get(group.name, {})
+    return {
+        weight: _usable(values, group.size, f"{by}, {group.name}, {weight}")
+        for weight, values in by_weight.items()
+    }
+
+
+def _usable(values: Tensor, size: int, where: str) -> Tensor:
+    if values.shape != (size,):
+        raise ScoreError(
+            f"needs {size} scores, found shape {tuple(values.shape)}",
+            where=where,
+            hint="score the groups that are allocated",
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise ScoreError("a score is NaN or infinite", where=where)
+    return values.detach().cpu()
 
 
 def check_limits(floor: int | float, round_to: int, where: str) -> None:

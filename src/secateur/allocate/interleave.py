@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from secateur.allocate.order import NEVER, Order
-from secateur.errors import ScoreError
+from secateur.allocate.patterned import patterned
+from secateur.allocate.widths import least_kept
 from secateur.types.group import Group, Groups
 
 
@@ -44,11 +45,11 @@ def interleave(
     when = {
         g.name: torch.full((g.size,), NEVER, dtype=torch.int64)
         if g.pattern is None
-        else _patterned(g, scores[g.name], *g.pattern)
+        else torch.where(patterned(g, scores[g.name], *g.pattern), NEVER, -1)
         for g in groups
     }
     queues = [
-        _queue(group, scores[group.name], key, _least(group.size, floor), round_to)
+        _queue(group, scores[group.name], key, least_kept(group.size, floor), round_to)
         for group in groups
         if group.pattern is None
     ]
@@ -79,24 +80,3 @@ def _queue(
         # means of equal keys may differ in the last bit, and no block may overtake an earlier one
         keys = means.cummax(0).values if count else means
     return _Queue(group, units[:removable], block, keys)
-
-
-def _least(size: int, floor: int | float) -> int:
-    """Units that stay at least; 0.1 of 30 is 3, whatever binary fractions say."""
-    if isinstance(floor, float):
-        return max(1, math.ceil(floor * size - 1e-9))
-    return min(floor, size)
-
-
-def _patterned(group: Group, scores: Tensor, k: int, m: int) -> Tensor:
-    """When the units of a k-of-m group leave: at once, or never."""
-    if not 1 <= k <= m or group.size % m:
-        raise ScoreError(
-            f"{group.size} units cannot keep {k} of every {m}",
-            where=group.name,
-            hint="blocks must fill the group",
-        )
-    rows = scores.reshape(-1, m)
-    lowest = rows.argsort(dim=1, stable=True)[:, : m - k]
-    when = torch.full_like(rows, NEVER, dtype=torch.int64)
-    return when.scatter_(1, lowest, -1).reshape(-1)

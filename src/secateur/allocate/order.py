@@ -1,10 +1,10 @@
-"""A nested order of removals, and the shortest part of it that meets a budget."""
+"""Removals in steps, and the fewest steps that meet a budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,16 +18,42 @@ NEVER = torch.iinfo(torch.int64).max
 """The step of a unit that always stays."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """What an allocator chose.
+
+    Attributes:
+        masks: group name → bool (n,); True stays.
+        about: what the plan is to tell of it; JSON values only.
+    """
+
+    masks: Mapping[str, Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Allocator(Protocol):
     """Something that chooses which units stay."""
 
-    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> dict[str, Tensor]:
-        """Group name → bool (n,), True stays, such that every goal is met.
+    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> Choice:
+        """A mask for every group, such that every goal is met.
 
         Raises:
             BudgetError: the goals cannot be met, or there is none and the allocator needs one.
             ScoreError: the scores it goes by are missing or cannot be used.
         """
+        ...
+
+
+class Removals(Protocol):
+    """Removals in steps: each leaves no more than the one before."""
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        ...
+
+    def masks(self, steps: int) -> dict[str, Tensor]:
+        """What is left after so many steps: group name → bool (n,)."""
         ...
 
 
@@ -51,47 +77,70 @@ class Order:
         return {name: when >= steps for name, when in self.when.items()}
 
 
-def shortest(order: Order, wanted: Sequence[Goal]) -> dict[str, Tensor]:
+def shortest(order: Removals, wanted: Sequence[Goal]) -> dict[str, Tensor]:
     """The masks after as few steps as meet every goal, found by bisection.
 
     Raises:
         BudgetError: even the whole order does not meet them, or steps can be taken but no goal says
             how many.
     """
-    if not wanted:
-        if order.steps:
-            raise BudgetError(
-                "without a budget there is nothing to stop at", hint="give one, as in macs=0.5"
-            )
-        return order.masks(0)
-    end = order.masks(order.steps)
-    for goal in wanted:
-        if not goal.met(end):
-            raise _unreachable(goal, goal.count(end))
-    if _met(wanted, order.masks(0)):
-        return order.masks(0)
-    missed, met = 0, order.steps
+    if not wanted and order.steps:
+        raise BudgetError(
+            "without a budget there is nothing to stop at", hint="give one, as in macs=0.5"
+        )
+    return order.masks(fewest(order, wanted))
+
+
+def fewest(order: Removals, wanted: Sequence[Goal], hint: str = "") -> int:
+    """After how many steps every goal is met; 0 where there is none.
+
+    Args:
+        hint: what else may help where they cannot be met.
+
+    Raises:
+        BudgetError: even the whole order does not meet them; it tells the nearest that can be met.
+    """
+    check_met(order.masks(order.steps), wanted, hint)
+    return first(order.steps, lambda steps: _met(wanted, order.masks(steps)))
+
+
+def first(last: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number up to `last` for which something holds that holds from there on.
+
+    It is taken to hold for `last`. At most 2 + log2(last) questions are asked, 0 first.
+    """
+    if last == 0 or holds(0):
+        return 0
+    missed, met = 0, last
     while met - missed > 1:
         middle = (missed + met) // 2
-        if _met(wanted, order.masks(middle)):
+        if holds(middle):
             met = middle
         else:
             missed = middle
-    return order.masks(met)
+    return met
+
+
+def check_met(masks: Mapping[str, Tensor], wanted: Sequence[Goal], hint: str = "") -> None:
+    """Raise for the first goal that the masks do not meet, and say how near they come.
+
+    Raises:
+        BudgetError: its number can be given as a budget again.
+    """
+    for goal in wanted:
+        if goal.met(masks):
+            continue
+        smallest = goal.count(masks)
+        quantity, share = goal.budget.quantity, smallest / goal.dense
+        nearest = share if goal.budget.relative else smallest
+        raise BudgetError(
+            f"cannot be reached: the smallest is {quantity}={nearest!r}"
+            f" ({smallest:,.0f} of {goal.dense:,.0f}, {share:.2%})",
+            where=str(goal.budget),
+            hint=hint or "a larger budget, a smaller floor or round_to, or fewer layers in keep",
+            nearest=nearest,
+        )
 
 
 def _met(wanted: Sequence[Goal], masks: Mapping[str, Tensor]) -> bool:
     return all(goal.met(masks) for goal in wanted)
-
-
-def _unreachable(goal: Goal, smallest: float) -> BudgetError:
-    """The error that says how near one can come; its number can be given as a budget again."""
-    quantity, share = goal.budget.quantity, smallest / goal.dense
-    nearest = share if goal.budget.relative else smallest
-    return BudgetError(
-        f"cannot be reached: the smallest is {quantity}={nearest!r}"
-        f" ({smallest:,.0f} of {goal.dense:,.0f}, {share:.2%})",
-        where=str(goal.budget),
-        hint="a larger budget, a smaller floor or round_to, or fewer layers in keep",
-        nearest=nearest,
-    )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.goals import Goal
 from secateur.allocate.interleave import interleave
-from secateur.allocate.order import Order, shortest
+from secateur.allocate.order import Choice, Order, shortest
 from secateur.types.group import Groups
 from secateur.types.scores import Scores
 
@@ -43,6 +41,6 @@ class Ranked:
             groups, values, lambda ascending: ascending, floor=self.floor, round_to=self.round_to
         )
 
-    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> dict[str, Tensor]:
+    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> Choice:
         """As few removals as meet every goal; a tighter one keeps nothing a looser one drops."""
-        return shortest(self.order(groups, scores), wanted)
+        return Choice(shortest(self.order(groups, scores), wanted))

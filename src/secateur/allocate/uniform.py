@@ -11,7 +11,7 @@ from torch import Tensor
 from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.goals import Goal
 from secateur.allocate.interleave import interleave
-from secateur.allocate.order import Order, shortest
+from secateur.allocate.order import Choice, Order, shortest
 from secateur.types.group import Groups
 from secateur.types.scores import Scores
 
@@ -42,9 +42,9 @@ class Uniform:
         values = scores_of(groups, scores, self.by)
         return interleave(groups, values, _fractions, floor=self.floor, round_to=self.round_to)
 
-    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> dict[str, Tensor]:
+    def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> Choice:
         """As few removals as meet every goal; a tighter one keeps nothing a looser one drops."""
-        return shortest(self.order(groups, scores), wanted)
+        return Choice(shortest(self.order(groups, scores), wanted))
 
 
 def _fractions(ascending: Tensor) -> Tensor:

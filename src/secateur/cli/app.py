@@ -18,6 +18,7 @@ from secateur.cli.ending import Ending
 
 VERBS: dict[str, type] = {
     "inspect": asked.Inspect,
+    "score": asked.Score,
     "prune": asked.Prune,
     "verify": asked.Verify,
     "measure": asked.Measure,

@@ -44,6 +44,11 @@ Keep = Annotated[
     list[str] | None,
     Option(metavar="NAME", help="A layer or glob that stays whole; may be given several times."),
 ]
+Samples = Annotated[
+    int,
+    Option(metavar="N", min=1, help="Training samples that scoring and recalibration see at most."),
+]
+Seed = Annotated[int, Option(metavar="N", help="Of everything that is drawn.")]
 Run = Annotated[
     Path, Argument(metavar="RUN", help="The folder that prune wrote.", show_default=False)
 ]
@@ -64,6 +69,43 @@ class Inspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Score every unit once; `prune --scores` then decides for any budget without data.
+
+    Exit code 0: done; 2: it could not run, and no file was written.
+    """
+
+    model: Model
+    weights: Weights = None
+    data: Data = None
+    example: Example = None
+    method: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="As `secateur methods` lists them, or file.py:Name. Not given: taylor.",
+        ),
+    ] = None
+    saliency: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="In the place of a method; may be given several times: all are scored in one pass.",
+        ),
+    ] = None
+    granularity: Granularity = "channels"
+    keep: Keep = None
+    samples: Samples = 4096
+    seed: Seed = 0
+    out: Annotated[
+        Path,
+        Option("--out", "-o", metavar="FILE", help="The .safetensors file to write.",
+               show_default=False),
+    ]  # fmt: skip
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
     """Prune a network until it fits its budgets, and prove what was removed.
 
@@ -78,8 +120,21 @@ class Prune:
     data: Data = None
     example: Example = None
     method: Annotated[
-        str, Option(metavar="NAME", help="As `secateur methods` lists them, or file.py:Name.")
-    ] = "taylor"
+        str | None,
+        Option(
+            metavar="NAME",
+            help="As `secateur methods` lists them, or file.py:Name. Not given: taylor, or the "
+            "first of the scores.",
+        ),
+    ] = None
+    scores: Annotated[
+        str | None,
+        Option(
+            metavar="FILE",
+            help="Decide by what `secateur score` wrote, or by the scores in the folder of a run: "
+            "then no data are needed.",
+        ),
+    ] = None
     to: Annotated[
         list[str] | None,
         Option(
@@ -99,19 +154,14 @@ class Prune:
         Option(metavar="X", help="What stays of every group: 0.1 is a tenth of it, 4 four units."),
     ] = "1"
     round_to: Annotated[int, Option(metavar="N", min=1, help="Widths become multiples of N.")] = 1
-    samples: Annotated[
-        int,
-        Option(
-            metavar="N", min=1, help="Training samples that scoring and recalibration see at most."
-        ),
-    ] = 4096
+    samples: Samples = 4096
     recalibrate: Annotated[
         bool, Option(help="Measure the statistics of BatchNorms again afterwards.")
     ] = True
     finetune: Annotated[
         int, Option(metavar="EPOCHS", min=0, help="Epochs of training on, after that.")
     ] = 0
-    seed: Annotated[int, Option(metavar="N", help="Of everything that is drawn.")] = 0
+    seed: Seed = 0
     out: Annotated[
         Path,
         Option("--out", "-o", metavar="RUN", help="The folder to write, new or empty.",

@@ -1,6 +1,7 @@
 """The whole way in one call, or in a folder that can be taken up, rebuilt and checked."""
 
 from secateur.pipeline.methods import RECIPES, SALIENCIES, Method
+from secateur.pipeline.once import score_once
 from secateur.pipeline.progress import Progress
 from secateur.pipeline.prune import prune
 from secateur.pipeline.rebuild import rebuild
@@ -22,5 +23,6 @@ __all__ = [
     "rebuild",
     "remeasure",
     "run",
+    "score_once",
     "verify",
 ]

@@ -38,6 +38,15 @@ def find_granularity(
     raise OptionError(f"{made} takes no `keep`", where="keep", hint="say it in the granularity")
 
 
+def text_of(granularity: Granularity) -> str:
+    """As `find_granularity` reads it, without what is kept: "channels", "block:2:4:1"."""
+    name = type(granularity).__name__.lower()
+    if not isinstance(granularity, Channels | Weights | Kernels | Block):
+        return name if " at 0x" in str(granularity) else str(granularity)
+    fields = [field.name for field in dataclasses.fields(granularity) if field.name != "keep"]
+    return ":".join([name, *(str(getattr(granularity, field)) for field in fields)])
+
+
 def _made(text: str) -> Granularity:
     name, *numbers = text.split(":")
     make = pick(name, GRANULARITIES, "granularity")

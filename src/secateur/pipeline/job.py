@@ -16,9 +16,11 @@ from secateur.lookup import check_options
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.methods import Chosen, Method, find_method
+from secateur.pipeline.scored import Scored, scored
 from secateur.recipes import Recipe
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
+from secateur.types.scores import Scores
 
 Keep = Sequence[str | nn.Module]
 To = Budget | str | Sequence[Budget | str] | None
@@ -43,7 +45,7 @@ class Choices(TypedDict, total=False):
 class Job:
     """Everything that decides how a network is pruned, its texts read and checked."""
 
-    method: Method | Recipe
+    method: Method | Recipe | Scored
     budgets: tuple[Budget, ...]
     granularity: Granularity
     allocator: Allocator | None  # None: the method is a recipe, and decides by itself
@@ -54,15 +56,26 @@ class Job:
     seed: int
 
 
-def job(method: Chosen, to: To, **choices: Unpack[Choices]) -> Job:
+def job(
+    method: Chosen | None, to: To, scores: Scores | None = None, **choices: Unpack[Choices]
+) -> Job:
     """A job from names, texts and values.
+
+    Args:
+        method: "taylor" where it is not given; with scores, the first of them.
+        scores: what was scored before, so that nothing needs to be scored now.
 
     Raises:
         UnknownNameError, OptionError, BudgetError: one of them makes no sense.
+        ScoreError: the scores are not those that the method goes by.
     """
     check_options(choices, Choices.__annotations__, where="prune")
     seed = choices.get("seed", 0)
-    chosen = find_method(method, seed)
+    chosen: Method | Recipe | Scored
+    if scores is None:
+        chosen = find_method(METHOD if method is None else method, seed)
+    else:
+        chosen = scored(scores, method, seed)
     for name, least in (("samples", 1), ("finetune", 0)):
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
@@ -81,8 +94,9 @@ def job(method: Chosen, to: To, **choices: Unpack[Choices]) -> Job:
     )
 
 
-def _allocator(method: Method | Recipe, choices: Choices) -> Allocator | None:
-    if isinstance(method, Method) and method.allocator is None:
+def _allocator(method: Method | Recipe | Scored, choices: Choices) -> Allocator | None:
+    own = None if isinstance(method, Recipe) else method.allocator
+    if own is None and not isinstance(method, Recipe):
         return find_allocator(
             choices.get("allocator", "ranked"),
             method.by,
@@ -97,8 +111,11 @@ def _allocator(method: Method | Recipe, choices: Choices) -> Allocator | None:
                 where=name,
                 hint="leave the option out, or choose a saliency as the method",
             )
-    return method.allocator if isinstance(method, Method) else None
+    return own
 
+
+METHOD = "taylor"
+"""The method, where nobody says which."""
 
 SAMPLES = 4096
 """Training samples that scoring and recalibration see, where nobody says how many."""

@@ -7,12 +7,12 @@ one, a `Method` or a `Recipe`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from secateur.allocate import Allocator
+from secateur.allocate import Allocator, ByIndex, RankSum
 from secateur.compose import (
     BestOf,
     Blend,
@@ -28,7 +28,7 @@ from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.compose.race import Race
 from secateur.errors import OptionError, SecateurError
 from secateur.lookup import call, check_options, literal, pick, split_options
-from secateur.recipes import FlexRel, Oracle, Recipe
+from secateur.recipes import Fair, FlexRel, Oracle, Recipe
 from secateur.recipes.oracle import Fast, Plain
 from secateur.saliency import (
     LAMP,
@@ -47,9 +47,11 @@ from secateur.saliency import (
     MeanSquaredWeights,
     Need,
     Random,
+    Reconstruction,
     Relevance,
     Saliency,
     Taylor,
+    Utilization,
     Wanda,
     leaves,
 )
@@ -101,8 +103,10 @@ SALIENCIES: dict[str, Callable[..., Saliency]] = {
     "meangradient": MeanGradient,
     "meansquaredweights": MeanSquaredWeights,
     "random": Random,
+    "reconstruction": Reconstruction,
     "relevance": Relevance,
     "taylor": Taylor,
+    "utilization": Utilization,
     "wanda": Wanda,
 }
 
@@ -117,10 +121,14 @@ COMPOSITIONS: dict[str, type[Composable]] = {
 }
 
 # published pruning systems, whole
-RECIPES: dict[str, Callable[..., Recipe]] = {"flexrel": FlexRel, "oracle": Oracle}
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    "fair": Fair,
+    "flexrel": FlexRel,
+    "oracle": Oracle,
+}
 
 # options that are values, by name: "relevance?rule=zplus", "oracle?objective=lossperweight"
-VALUES: dict[str, dict[str, Callable[[], Any]]] = {
+VALUES: dict[str, Mapping[str, Callable[[], Any]]] = {
     "rule": {
         "epsilonplus": EpsilonPlus,
         "epsilon": Epsilon,
@@ -137,6 +145,9 @@ VALUES: dict[str, dict[str, Callable[[], Any]]] = {
         "rank-network": partial(Rank, Scope.NETWORK),
     },
     "measure": {"fast": Fast, "race": partial(Fast, Race()), "plain": Plain},
+    "coupled": {"ranksum": RankSum, "byindex": ByIndex},
+    "removal": SALIENCIES,
+    "protect": SALIENCIES,
     "objective": {"lowestloss": LowestLoss, "lossperweight": LossPerWeight},
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Unpack
 
 from torch import nn
 
 from secateur.pipeline.example import from_data
+from secateur.pipeline.given import example_of_scores, read_scores
 from secateur.pipeline.job import Choices, To, job
 from secateur.pipeline.methods import Chosen
 from secateur.pipeline.progress import Report, silent
@@ -15,6 +17,8 @@ from secateur.pipeline.result import Result
 from secateur.pipeline.shelf import Memory
 from secateur.pipeline.source import Data, source
 from secateur.pipeline.stages import carry_out
+from secateur.types.call import device_of
+from secateur.types.scores import Scores
 
 
 def prune(
@@ -22,8 +26,9 @@ def prune(
     example: Any = None,
     data: Data | None = None,
     *,
-    method: Chosen = "taylor",
+    method: Chosen | None = None,
     to: To = "macs=0.5",
+    scores: Scores | str | Path | None = None,
     test: Iterable[Any] | None = None,
     progress: Report = silent,
     **choices: Unpack[Choices],
@@ -37,13 +42,17 @@ def prune(
     one machine and with one number of threads, equal arguments give equal bytes.
 
     Args:
-        example: as the network is called; where it is not given, the data's first sample.
+        example: as the network is called; where it is not given, the data's first sample, or
+            random numbers of the shapes that were scored.
         data: a `Dataset`, or batches (x, y) that can be read several times. None where the method
             looks at weights alone.
         method: a saliency's name with its options ("magnitude?p=1"), the name of a recipe, a
-            saliency or a composition of some, a recipe, or `file.py:Name`.
+            saliency or a composition of some, a recipe, or `file.py:Name`. "taylor" where it is not
+            given; with scores, the first of them.
         to: budgets, or their text: what must hold afterwards, as what is kept. None where the
             granularity says by itself what leaves, as `block:2:4` does.
+        scores: taken before, of this network: then no data are needed, and where they are given they
+            serve recovery and accuracy. Scores, their file, or the folder of a run.
         test: batches (x, y) for accuracy; where it is not given, the data set's own test part.
         progress: called with each `Progress`.
         granularity: what a unit is: "channels", "weights", "kernels", "block:2:4", or a value.
@@ -65,9 +74,14 @@ def prune(
         PlanError: nothing needs to go, or nothing can.
         ModelError: the network is wrapped, not finite, does not run, or cannot be trained.
         DataError: data are missing, empty, not finite, or do not fit the network.
-        ScoreError: a saliency gave scores that are not finite.
+        ScoreError: a saliency gave scores that are not finite; the scores given are of other weights,
+            another granularity or another method.
+        FileError: the scores' file is missing or damaged.
     """
-    task, of = job(method, to, **choices), source(data, test)
+    given = read_scores(scores) if isinstance(scores, str | Path) else scores
+    task, of = job(method, to, given, **choices), source(data, test)
+    if example is None and of.train is None:
+        example = example_of_scores(task, task.seed, device_of(model))
     if example is None:
         example = from_data(model, of, task.granularity)
     return carry_out(task, model, example, of, Memory(), progress)

@@ -12,8 +12,9 @@ from secateur.errors import FileError
 from secateur.mask import shrink
 from secateur.pipeline.fill import fill
 from secateur.pipeline.folder import RECORD, RunFolder
-from secateur.pipeline.request import Request, from_json
-from secateur.pipeline.shelf import MODEL, PLAN
+from secateur.pipeline.job import Job
+from secateur.pipeline.request import Request, from_json, job_of
+from secateur.pipeline.shelf import MODEL, PLAN, SCORES
 
 
 def rebuild(folder: str | Path) -> nn.Module:
@@ -55,3 +56,8 @@ def request_of(shelf: RunFolder) -> Request:
     """What the run was asked to do."""
     where = shelf.path / RECORD.file
     return from_json(shelf.read(RECORD).get("request"), str(where))
+
+
+def job_in(shelf: RunFolder, request: Request) -> Job:
+    """What the request means; scores that it was given are those that the folder holds."""
+    return job_of(request, None if request.scores is None else shelf.read(SCORES))

@@ -11,8 +11,7 @@ from secateur.cost import latency
 from secateur.measure import Accuracy, accuracy, measure, measures_json
 from secateur.pipeline.folder import RunFolder
 from secateur.pipeline.progress import Progress, Report, counting, silent
-from secateur.pipeline.rebuild import rebuild, request_of, run_path
-from secateur.pipeline.request import job_of
+from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import MEASURES, PLAN
 from secateur.pipeline.source import judging, source
@@ -29,7 +28,7 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
     """
     shelf = RunFolder(run_path(folder))
     request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(MEASURES)
-    job, of = job_of(request), source(load(request.data) if request.data else None)
+    job, of = job_in(shelf, request), source(load(request.data) if request.data else None)
     models = (dense(request), rebuild(folder))
     example = example_of(request, models[0], of, job)
     with archive.malformed(shelf.path / MEASURES.file, "measures"):

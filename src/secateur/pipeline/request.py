@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur import archive
+from secateur.allocate import Tolerance
 from secateur.errors import OptionError
 from secateur.pipeline.job import SAMPLES, Choices, Job, job
+from secateur.types.scores import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class Request:
         weights: a safetensors file for it.
         data: as `data.load` reads it.
         example: shapes of a random input, as "1x3x224x224"; None: the data's first sample.
+        method: as `find_method` reads it; None: "taylor", or the first of the scores.
+        scores: a file of scores, or the folder of a run that holds some.
         floor: "0.1" is a tenth of every group, "4" is four units.
         others: as `prune` takes them.
     """
@@ -30,7 +34,8 @@ class Request:
     weights: str | None = None
     data: str | None = None
     example: str | None = None
-    method: str = "taylor"
+    method: str | None = None
+    scores: str | None = None
     to: tuple[str, ...] = ()
     granularity: str = "channels"
     keep: tuple[str, ...] = ()
@@ -77,8 +82,11 @@ def from_json(values: Any, where: str) -> Request:
         return Request(**known)
 
 
-def job_of(request: Request) -> Job:
+def job_of(request: Request, scores: Scores | None = None) -> Job:
     """What the texts mean.
+
+    Args:
+        scores: what `request.scores` names.
 
     Raises:
         SecateurError: one of them makes no sense.
@@ -95,11 +103,17 @@ def job_of(request: Request) -> Job:
     }
     if request.allocator is not None:
         choices["allocator"] = request.allocator
-    if not request.to and not request.granularity.startswith("block:"):
+    task = job(request.method, request.to or None, scores, **choices)
+    if not (request.to or request.granularity.startswith("block:") or _stops_by_itself(task)):
         raise OptionError(
             "there is no budget", where="to", hint="say what is kept, as in --to macs=0.5"
         )
-    return job(request.method, request.to or None, **choices)
+    return task
+
+
+def _stops_by_itself(task: Job) -> bool:
+    """Whether the allocator knows without a budget how much leaves."""
+    return isinstance(task.allocator, Tolerance) and task.allocator.alpha is not None
 
 
 def _floor(text: str) -> int | float:

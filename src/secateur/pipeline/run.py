@@ -16,6 +16,7 @@ from secateur.pipeline.claim import claimed
 from secateur.pipeline.example import drawn, from_data
 from secateur.pipeline.fill import fill
 from secateur.pipeline.folder import RECORD, RunFolder, begun, same_arguments
+from secateur.pipeline.given import example_of_scores, read_scores, scores_file
 from secateur.pipeline.job import Job
 from secateur.pipeline.progress import Report, silent
 from secateur.pipeline.request import Request, job_of
@@ -23,6 +24,7 @@ from secateur.pipeline.result import Result
 from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES
 from secateur.pipeline.source import Source, source
 from secateur.pipeline.stages import carry_out
+from secateur.types.call import device_of
 from secateur.types.dataset import Dataset
 
 
@@ -41,7 +43,8 @@ def run(
         FileError: the folder cannot be written, or holds something else or another run.
         SecateurError: whatever `prune` raises. The folder is then as it was.
     """
-    job = job_of(request)
+    given = None if request.scores is None else read_scores(request.scores)
+    job = job_of(request, given)
     with claimed(Path(folder)) as path:
         if (path / RECORD.file).exists():  # said before anything long is loaded
             record = RECORD.load(path / RECORD.file)
@@ -68,6 +71,10 @@ def example_of(request: Request, model: nn.Module, of: Source, job: Job) -> Any:
     """What the network is run on."""
     if request.example is not None:
         return drawn(request.example, request.seed)
+    if of.train is None:
+        found = example_of_scores(job, request.seed, device_of(model))
+        if found is not None:
+            return found
     return from_data(model, of, job.granularity)
 
 
@@ -84,6 +91,7 @@ def _inputs(request: Request, model: nn.Module, data: Dataset | None) -> dict[st
     code = {"model code": request.model, "method code": request.method, "data code": request.data}
     return {
         "weights": fingerprint.of_file(request.weights) if request.weights else None,
+        "scores": fingerprint.of_file(scores_file(request.scores)) if request.scores else None,
         "dense network": fingerprint.of_tensors(named_tensors(model)),
         **{name: fingerprint.of_code(text) if text else None for name, text in code.items()},
         **{f"{part} data": digest for part, digest in fingerprint.of_data(data).items()},

@@ -77,6 +77,11 @@ def judging(of: Source) -> Iterable[Any] | None:
     return of.test.batches(TEST_BATCH) if isinstance(of.test, Split) else of.test
 
 
+def length(data: Iterable[Any] | None) -> int | None:
+    """How many batches there are; None where nobody knows."""
+    return len(data) if hasattr(data, "__len__") else None  # type: ignore[arg-type]
+
+
 def _size(samples: int) -> int:
     """A batch size that leaves no single sample at the end, of which a BatchNorm can learn nothing."""
     return next((size for size in range(BATCH, 1, -1) if samples % size != 1), BATCH)

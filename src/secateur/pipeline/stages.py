@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from secateur.allocate import Ranked, allocate
+from secateur.allocate import Ranked, Tolerance, allocate
 from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
@@ -21,12 +22,14 @@ from secateur.pipeline.job import Job
 from secateur.pipeline.methods import Method
 from secateur.pipeline.progress import Progress, Report, counting
 from secateur.pipeline.result import Result
+from secateur.pipeline.scored import Scored
+from secateur.pipeline.scoring import take
 from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES, Shelf
-from secateur.pipeline.source import Source, calibration, epochs, judging
+from secateur.pipeline.source import Source, calibration, epochs, judging, length
+from secateur.pipeline.stamp import fitting, stamped
 from secateur.pipeline.tune import tune
 from secateur.recipes import Question, Recipe
 from secateur.recover import recalibrate
-from secateur.saliency import score
 from secateur.types.group import Groups
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
@@ -81,35 +84,47 @@ def _decide(
     def found() -> Groups:
         report(Progress("groups"))
         every = groups(model, example, job.granularity)
-        if job.budgets and not (isinstance(job.method, Method) and job.method.allocator):
+        if job.budgets and not _decides_soon(job.method):
             _try_budgets(job, every)
         return every
 
+    def noted(scores: Scores) -> Scores:
+        return stamped(scores, model, job.granularity, found(), example)
+
     method = job.method
-    if isinstance(method, Method):
-        scores = shelf.keep(SCORES, lambda: _score(job, method, model, found(), of, report))
-        allocator = job.allocator or Ranked(method.by)
-        return scores, shelf.keep(
-            PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None)
-        )
-    answer = cache(lambda: _ask(job, method, model, found(), of, shelf, report))
-    return shelf.keep(SCORES, lambda: answer()[0]), shelf.keep(PLAN, lambda: answer()[1])
+    if isinstance(method, Recipe):
+        answer = cache(lambda: _ask(job, method, model, found(), of, shelf, report))
+        scores = shelf.keep(SCORES, lambda: noted(answer()[0]))
+        return scores, shelf.keep(PLAN, lambda: answer()[1])
+
+    def scored() -> Scores:
+        if isinstance(method, Scored):
+            return fitting(method.scores, model, job.granularity, found(), example)
+        return noted(take(job, method, model, found(), of, report))
+
+    scores, allocator = shelf.keep(SCORES, scored), job.allocator or Ranked(method.by)
+    return scores, shelf.keep(
+        PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None)
+    )
 
 
-def _score(
-    job: Job, method: Method, model: nn.Module, every: Groups, of: Source, report: Report
-) -> Scores:
-    data = calibration(of, job.samples, job.seed) if method.needs_data else None
-    tell = counting(report, "score", _length(data))
-    torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
-    return score(model, every, data, method.saliencies, loss=job.loss, progress=tell)
+def _decides_soon(method: Method | Recipe | Scored) -> bool:
+    """Whether an unreachable budget is found out soon anyway, or not by ranking units."""
+    return isinstance(method, Scored) or (
+        isinstance(method, Method) and method.allocator is not None
+    )
 
 
 def _try_budgets(job: Job, every: Groups) -> None:
     """Find out before scoring, which may be long, that a budget cannot be reached."""
-    by = job.method.by if isinstance(job.method, Method) else "level"
+    names = ["level"]
+    if isinstance(job.method, Method):
+        names = [saliency.name for saliency in job.method.saliencies]
     level = {group.name: torch.zeros(group.size) for group in every}
-    allocate(every, Scores({by: level}), job.allocator or Ranked(by), job.budgets)
+    how = job.allocator or Ranked(names[0])
+    if isinstance(how, Tolerance):  # how much leaves at an alpha, only true scores can tell
+        how = dataclasses.replace(how, alpha=None)
+    allocate(every, Scores(dict.fromkeys(names, level)), how, job.budgets)
 
 
 def _ask(
@@ -137,8 +152,8 @@ def _ask(
     return recipe.decide(question)
 
 
-def _name(method: Method | Recipe) -> str:
-    return method.by if isinstance(method, Method) else type(method).__name__.lower()
+def _name(method: Method | Recipe | Scored) -> str:
+    return type(method).__name__.lower() if isinstance(method, Recipe) else method.by
 
 
 def _recover(
@@ -149,7 +164,7 @@ def _recover(
     data = calibration(of, job.samples, job.seed) if job.recalibrate else None
     if data is not None:
         torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
-        if recalibrate(small, data, progress=counting(report, "recalibrate", _length(data))):
+        if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
             reached["recalibrated"] = _judge(small, of, "recalibrated", report)
     training = epochs(of) if job.finetune else None
 
@@ -169,7 +184,7 @@ def _judge(model: nn.Module, of: Source, stage: str, report: Report) -> Accuracy
     data = judging(of)
     if data is None:
         return None
-    return accuracy(model, data, progress=counting(report, f"accuracy, {stage}", _length(data)))
+    return accuracy(model, data, progress=counting(report, f"accuracy, {stage}", length(data)))
 
 
 def _measure(
@@ -188,7 +203,3 @@ def _measure(
         models[1], example, plan=plan, latency=times[1], accuracy=accuracies[1] or None
     )
     return measures_json(dense, pruned, job.budgets, plan)
-
-
-def _length(data: Iterable[Any] | None) -> int | None:
-    return len(data) if hasattr(data, "__len__") else None  # type: ignore[arg-type]

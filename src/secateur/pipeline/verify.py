@@ -15,8 +15,9 @@ from secateur.mask import Certificate, certify, shrink
 from secateur.mask.check import named_tensors
 from secateur.pipeline import fingerprint
 from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, RunFolder, written
-from secateur.pipeline.rebuild import rebuild, request_of, run_path
-from secateur.pipeline.request import Request, job_of
+from secateur.pipeline.job import Job
+from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
+from secateur.pipeline.request import Request
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import CERTIFICATE, PLAN
 from secateur.pipeline.source import source
@@ -88,7 +89,7 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     if not same:
         return
     small = shrink(model, plan).eval()
-    example = _example(request, model, load)
+    example = _example(request, model, load, job_in(shelf, request))
     after = certify(model, small, plan, example)
     differ = [name for name in _COMPARED if getattr(before, name) != getattr(after, name)]
     seen = f"differs in {', '.join(differ)}" if differ else str(after)
@@ -104,11 +105,10 @@ _COMPARED = tuple(
 )
 
 
-def _example(request: Request, model: nn.Module, load: Load) -> Any:
+def _example(request: Request, model: nn.Module, load: Load, job: Job) -> Any:
     reads = request.example is None and request.data is not None
-    return example_of(
-        request, model, source(load(request.data or "") if reads else None), job_of(request)
-    )
+    of = source(load(request.data or "") if reads else None)
+    return example_of(request, model, of, job)
 
 
 def _final(model: nn.Module, small: nn.Module, plan: Plan, request: Request) -> Check:

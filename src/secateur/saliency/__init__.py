@@ -16,17 +16,20 @@ from secateur.saliency.mean_activation import MeanActivation
 from secateur.saliency.mean_gradient import MeanGradient
 from secateur.saliency.mean_squared_weights import MeanSquaredWeights
 from secateur.saliency.need import Need
-from secateur.saliency.protocol import Collector, Saliency, Seen, State, add
+from secateur.saliency.protocol import ROWS, Collector, Saliency, Seen, State, add
 from secateur.saliency.random import Random
+from secateur.saliency.reconstruction import Reconstruction
 from secateur.saliency.relevance import Relevance
 from secateur.saliency.score import finish, observe, score
 from secateur.saliency.shown import Shown
 from secateur.saliency.states import States, load_states, merge, save_states
 from secateur.saliency.taylor import Taylor
+from secateur.saliency.utilization import Utilization
 from secateur.saliency.wanda import Wanda
 
 __all__ = [
     "LAMP",
+    "ROWS",
     "APoZ",
     "ActivationTaylor",
     "BatchFisher",
@@ -44,6 +47,7 @@ __all__ = [
     "MeanSquaredWeights",
     "Need",
     "Random",
+    "Reconstruction",
     "Relevance",
     "Saliency",
     "Seen",
@@ -51,6 +55,7 @@ __all__ = [
     "State",
     "States",
     "Taylor",
+    "Utilization",
     "Wanda",
     "add",
     "finish",

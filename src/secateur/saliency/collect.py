@@ -22,8 +22,8 @@ from secateur.types.group import Groups, Role
 from secateur.types.loss import Loss, loss_of
 from secateur.types.untouched import untouched
 
-Look = Callable[[Need, Shown], None]
-"""Called at every site, while the network runs."""
+Look = Callable[[Need, Shown, Batch], None]
+"""Called at every site, while the network runs on a batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +99,7 @@ def collect(
             wanted = differentiable if Need.GRADIENTS in shared or not floats else {}
             derivatives = _backward(model, wanted, batch, loss, watch)
         elif shared:
-            with _asking(model, {}), torch.no_grad(), watch.running(batch.samples):
+            with _asking(model, {}), torch.no_grad(), watch.running(batch):
                 run(model, batch.x, batch.where)
         signals = {}
         for collector in collectors:
@@ -134,7 +134,7 @@ def _backward(
     x, sources = batch.x, list(wanted.values())
     if not sources:
         x, sources = _followed(batch.x)
-    with _asking(model, wanted), watch.running(batch.samples):
+    with _asking(model, wanted), watch.running(batch):
         while True:
             value = loss_of(run(model, x, batch.where), batch.y, loss, batch.where)
             if not watch.must_run_again():

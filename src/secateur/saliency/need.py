@@ -12,7 +12,8 @@ class Need(enum.Enum):
     GRADIENTS = "gradients"  # of the loss, for weights
     ACTIVATIONS = "activations"  # of every producer, as the next layer reads them
     ACTIVATION_GRADIENTS = "activation gradients"  # the same, with the loss's gradient there
-    OUTPUT_GRADIENTS = "output gradients"  # a producer's own output, with its gradient
+    OUTPUTS = "outputs"  # a producer's own output, before normalisation and activation function
+    OUTPUT_GRADIENTS = "output gradients"  # the same, with the loss's gradient there
 
     @property
     def at_sites(self) -> bool:
@@ -20,6 +21,11 @@ class Need(enum.Enum):
         return self not in (Need.WEIGHTS, Need.GRADIENTS)
 
     @property
+    def first(self) -> bool:
+        """Whether it is a producer's own output, not what the next layer reads of it."""
+        return self in (Need.OUTPUTS, Need.OUTPUT_GRADIENTS)
+
+    @property
     def of_loss(self) -> bool:
         """Whether it takes a backward pass."""
-        return self not in (Need.WEIGHTS, Need.ACTIVATIONS)
+        return self not in (Need.WEIGHTS, Need.ACTIVATIONS, Need.OUTPUTS)

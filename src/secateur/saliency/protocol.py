@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from secateur.compose.composable import Composable
@@ -28,7 +29,13 @@ from secateur.types.group import Group, Groups, Member
 from secateur.types.loss import Loss
 
 State = dict[str, Tensor]
-"""Named float64 tensors whose entries add: what is seen of two halves of the data is their sum."""
+"""Named tensors that add: what is seen of two halves of the data is the sum of their states.
+
+Entries are float64 and are added, element by element. Where a sum would not do, a name that ends in
+`ROWS` holds rows along the first dim, of any dtype, and to add is to put the rows of both together.
+"""
+
+ROWS = "[]"
 
 
 @runtime_checkable
@@ -61,6 +68,7 @@ class Seen:
     derivatives: Mapping[str, Tensor | None] | None = None  # None: gradients were not asked for
     shown: Shown | None = None  # at a site; None at the end of a batch
     signals: Mapping[Collector, Any] = field(default_factory=dict)
+    batch: Batch | None = None  # at a site: what the network runs on
 
     def weights(self, member: Member) -> Tensor:
         """The member's whole tensor, in the network's own dtype."""
@@ -154,9 +162,20 @@ class Saliency(Composable, ABC):
     def observe(self, state: State, seen: Seen) -> State:
         """The state with one more observation in it; the given one stays as it is."""
 
+    def settled(self, state: State, group: Group) -> State:
+        """What `finish` and `by_layer` are then asked about, where it is costly to get there twice."""
+        return state
+
     @abstractmethod
     def finish(self, state: State, group: Group) -> Tensor:
         """The scores, (n,), of any dtype and device."""
+
+    def by_layer(self, state: State, group: Group) -> Mapping[str, Tensor]:
+        """The same for each layer of a group that several layers write: name of its weight → (n,).
+
+        For allocators that decide layer by layer; a saliency that cannot tell layers apart has none.
+        """
+        return {}
 
 
 def add(left: State, right: State) -> State:
@@ -167,12 +186,22 @@ def add(left: State, right: State) -> State:
     """
     common = left.keys() & right.keys()
     nested = common in (left.keys(), right.keys()) and bool(left) == bool(right)
-    if not nested or any(left[key].shape != right[key].shape for key in common):
+    if not nested or any(not _fit(key, left[key], right[key]) for key in common):
         raise ScoreError(
             "two states do not add: "
             f"{ {k: tuple(v.shape) for k, v in left.items()} } and "
             f"{ {k: tuple(v.shape) for k, v in right.items()} }",
             hint="both must come from one saliency on one group",
         )
-    both = {key: left[key] + right[key].to(left[key].device) for key in common}
+    both = {key: _sum(key, left[key], right[key].to(left[key].device)) for key in common}
     return {**left, **right, **both}
+
+
+def _fit(key: str, left: Tensor, right: Tensor) -> bool:
+    if key.endswith(ROWS):
+        return left.shape[1:] == right.shape[1:] and left.dtype == right.dtype
+    return left.shape == right.shape
+
+
+def _sum(key: str, left: Tensor, right: Tensor) -> Tensor:
+    return torch.cat([left, right]) if key.endswith(ROWS) else left + right

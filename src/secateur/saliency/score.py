@@ -16,6 +16,7 @@ from secateur.saliency.need import Need
 from secateur.saliency.protocol import Saliency, Seen, State
 from secateur.saliency.shown import Shown
 from secateur.saliency.states import States
+from secateur.types.batches import Batch
 from secateur.types.call import device_of
 from secateur.types.group import Group, Groups
 from secateur.types.loss import Loss
@@ -83,10 +84,10 @@ def observe(
     if data is None:
         raise DataError(f"{', '.join(hungry)} cannot be scored without data", where="data")
 
-    def look(need: Need, shown: Shown) -> None:
+    def look(need: Need, shown: Shown, batch: Batch) -> None:
         for name, saliency in hungry.items():
             if need in saliency.needs:
-                seen = Seen(shown.group, shown.batch, tensors, shown=shown)
+                seen = Seen(shown.group, shown.batch, tensors, shown=shown, batch=batch)
                 by_group = states[name]
                 by_group[shown.group.name] = saliency.observe(by_group[shown.group.name], seen)
 
@@ -110,16 +111,45 @@ def finish(states: States, groups: Groups, saliencies: Chosen) -> Scores:
     Raises:
         ScoreError: a saliency gave scores that are not finite or too few, or has no states.
     """
+    states = {
+        name: _settled(leaf, states.get(name, {}), groups, name)
+        for name, leaf in leaves(saliencies).items()
+    }
     found: list[tuple[Saliency, dict[str, Tensor]]] = []
     for name, saliency in leaves(saliencies).items():
-        seen = states.get(name, {})
-        for group in groups:
-            if group.name not in seen:
-                raise ScoreError("was not observed", where=f"{name}, {group.name}")
-        found.append((saliency, {g.name: _scores(saliency, seen[g.name], g, name) for g in groups}))
+        found.append(
+            (saliency, {g.name: _scores(saliency, states[name][g.name], g, name) for g in groups})
+        )
     chosen = named(saliencies)
     values = {name: _combined(saliency, found) for name, saliency in chosen.items()}
-    return Scores(values, {name: str(saliency) for name, saliency in chosen.items()})
+    layers = {
+        name: by_group
+        for name, saliency in chosen.items()
+        for leaf_name, leaf in leaves(chosen).items()
+        if leaf == saliency and (by_group := _by_layer(leaf, states[leaf_name], groups))
+    }
+    return Scores(values, {name: str(saliency) for name, saliency in chosen.items()}, layers)
+
+
+def _settled(
+    saliency: Saliency, states: Mapping[str, State], groups: Groups, name: str
+) -> dict[str, State]:
+    for group in groups:
+        if group.name not in states:
+            raise ScoreError("was not observed", where=f"{name}, {group.name}")
+    return {group.name: saliency.settled(states[group.name], group) for group in groups}
+
+
+def _by_layer(
+    saliency: Saliency, states: Mapping[str, State], groups: Groups
+) -> dict[str, dict[str, Tensor]]:
+    """Scores of the layers of groups that several layers write."""
+    found = {group.name: saliency.by_layer(states[group.name], group) for group in groups}
+    return {
+        group: {layer: values.to("cpu", torch.float32) for layer, values in layers.items()}
+        for group, layers in found.items()
+        if layers
+    }
 
 
 def _combined(

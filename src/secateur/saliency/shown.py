@@ -99,6 +99,35 @@ class Shown:
         self._check_samples()
         return self.to_units(self._sums(self.slopes))
 
+    def points(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Each unit of each sample as one point: what it shows at all positions.
+
+        Args:
+            rows: int64, which samples; all where not given.
+
+        Returns:
+            Units that are seen here, int64 (k,) ascending, and float32 or float64 (samples, k, p).
+
+        Raises:
+            ScoreError: units show at different numbers of positions, so there is no one space.
+        """
+        self._check_samples()
+        values = self.values if rows is None else self.values[rows.to(self.values.device)]
+        unit_of = self.activation.unit_of
+        order = unit_of.argsort(stable=True)
+        order = order[unit_of[order] >= 0]
+        units, held = unit_of[order].unique_consecutive(return_counts=True)
+        if len(held.unique()) != 1:
+            raise ScoreError(
+                f"units hold from {int(held.min())} to {int(held.max())} positions each",
+                where=f"{self.group.name}, {self.activation.module}",
+                hint="score it by activations or gradients, as with sec.Taylor()",
+            )
+        found = self._rows(values)
+        if not torch.equal(order, torch.arange(found.shape[1])):
+            found = found.index_select(1, order.to(found.device))
+        return units, found.reshape(len(found), len(units), -1)
+
     def to_units(self, by_index: Tensor) -> Tensor:
         """(..., size of the dim) to (..., n): what belongs to one unit is summed."""
         if self._unit_of is None:

@@ -13,9 +13,9 @@ from secateur.types.kept import written
 def sites(group: Group, need: Need) -> tuple[Activation, ...]:
     """One activation for each weight that produces units of the group.
 
-    `Need.OUTPUT_GRADIENTS` takes the first place where the producer's work is seen, its own output;
-    the others take the last one before it is read or meets the work of another producer: after
-    normalisation and activation function.
+    Needs of a producer's own output take the first place where its work is seen, the others the last
+    one before it is read or meets the work of another producer: after normalisation and activation
+    function.
 
     Raises:
         ScoreError: units or a producer of them are seen nowhere.
@@ -24,7 +24,7 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
     seen = torch.zeros(group.size, dtype=torch.bool)
     for activation in group.activations:
         before = chosen.get(activation.writer or "")
-        if activation.writer is None or (before and need is Need.OUTPUT_GRADIENTS):
+        if activation.writer is None or (before and need.first):
             continue
         if before is None or bool((_units(group, activation) >= _units(group, before)).all()):
             chosen[activation.writer] = activation

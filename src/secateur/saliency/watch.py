@@ -14,6 +14,7 @@ from secateur.errors import ScoreError
 from secateur.saliency.need import Need
 from secateur.saliency.shown import Shown
 from secateur.saliency.sites import sites
+from secateur.types.batches import Batch
 from secateur.types.group import Activation, Group, Groups, Place
 from secateur.types.outputs import output_tensors
 
@@ -44,7 +45,7 @@ class Watch:
         model: nn.Module,
         groups: Groups,
         needs: Collection[Need],
-        look: Callable[[Need, Shown], None],
+        look: Callable[[Need, Shown, Batch], None],
     ) -> None:
         self._model, self._look = model, look
         self._wanted: dict[_Key, _Wanted] = {}
@@ -65,13 +66,13 @@ class Watch:
         # by number, which is all that a hook knows: what has been shown must not be held
         self._pending: dict[int, _Pending] = {}
         self.roots: list[Tensor] = []  # tensors that no gradient led back from: it ends in them
-        self._samples = 0
+        self._batch: Batch | None = None
         self._again = self._backward = False
 
     @contextmanager
-    def running(self, samples: int) -> Iterator[None]:
-        """Look at everything that runs inside; a batch has so many samples."""
-        self._samples, self._pending, self.roots = samples, {}, []
+    def running(self, batch: Batch) -> Iterator[None]:
+        """Look at everything that runs inside, on this batch."""
+        self._batch, self._pending, self.roots = batch, {}, []
         self._again = self._backward = False
         handles = []
         try:
@@ -83,7 +84,7 @@ class Watch:
                 ]
             yield
         finally:
-            self._pending, self.roots = {}, []
+            self._batch, self._pending, self.roots = None, {}, []
             for handle in handles:
                 handle.remove()
 
@@ -152,9 +153,12 @@ class Watch:
     def _show(self, at: _Key, values: Tensor, slopes: Tensor | None) -> None:
         """Tell those who want the values alone, or those who want the gradients too."""
         shown: dict[int, Shown] = {}
+        batch = self._batch
+        if batch is None:
+            return
         for need, group, site in self._wanted[at]:
             if need.of_loss == (slopes is not None):
                 if id(site) not in shown:
                     own = self._sizes.get(id(site), 0)
-                    shown[id(site)] = Shown(group, site, self._samples, values, slopes, own)
-                self._look(need, shown[id(site)])
+                    shown[id(site)] = Shown(group, site, batch.samples, values, slopes, own)
+                self._look(need, shown[id(site)], batch)

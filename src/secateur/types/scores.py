@@ -15,10 +15,19 @@ from secateur.errors import UnknownNameError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores(Mapping[str, Mapping[str, Tensor]]):
-    """`scores[saliency][group]` is float32 (n,); higher is more worth keeping."""
+    """`scores[saliency][group]` is float32 (n,); higher is more worth keeping.
+
+    Attributes:
+        table: saliency → group → scores.
+        about: how each saliency prints itself.
+        layers: saliency → group → weight → float32 (n,): what the units score in each of the layers
+            that write them, where there are several, as on a residual stream. Other groups have no
+            entry.
+    """
 
     table: Mapping[str, Mapping[str, Tensor]]
-    about: Mapping[str, Any] = field(default_factory=dict)  # how each saliency prints itself
+    about: Mapping[str, Any] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, Mapping[str, Tensor]]] = field(default_factory=dict)
 
     def __getitem__(self, saliency: str) -> Mapping[str, Tensor]:
         if saliency not in self.table:
@@ -53,7 +62,18 @@ class Scores(Mapping[str, Mapping[str, Tensor]]):
         """
         names = [(saliency, group) for saliency in self for group in self[saliency]]
         tensors = {str(i): self[saliency][group] for i, (saliency, group) in enumerate(names)}
-        return archive.save(path, "scores", {"names": names, "about": dict(self.about)}, tensors)
+        layers = [
+            (saliency, group, weight)
+            for saliency, by_group in self.layers.items()
+            for group, by_weight in by_group.items()
+            for weight in by_weight
+        ]
+        tensors |= {
+            f"layer.{i}": self.layers[saliency][group][weight]
+            for i, (saliency, group, weight) in enumerate(layers)
+        }
+        header = {"names": names, "about": dict(self.about), "layers": layers}
+        return archive.save(path, "scores", header, tensors)
 
     @staticmethod
     def load(path: str | Path) -> Scores:
@@ -67,4 +87,9 @@ class Scores(Mapping[str, Mapping[str, Tensor]]):
         with archive.malformed(path, "scores"):
             for i, (saliency, group) in enumerate(header["names"]):
                 values.setdefault(saliency, {})[group] = tensors[str(i)]
-            return Scores(values, header["about"])
+            layers: dict[str, dict[str, dict[str, Tensor]]] = {}
+            # files of older versions know no layers
+            for i, (saliency, group, weight) in enumerate(header.get("layers", [])):
+                by_weight = layers.setdefault(saliency, {}).setdefault(group, {})
+                by_weight[weight] = tensors[f"layer.{i}"]
+            return Scores(values, header["about"], layers)

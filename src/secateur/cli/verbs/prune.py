@@ -23,6 +23,7 @@ def run(asked: Prune) -> int:
         show_json(
             {
                 "run": str(asked.out),
+                "left_out": left_out(request),
                 "measures": result.measures,
                 "certificate": result.certificate.to_json(),
             }
@@ -31,8 +32,19 @@ def run(asked: Prune) -> int:
         show_measures(result.measures)
         if result.recipe:
             typer.echo(f"recipe {result.recipe}")
+        if request.scores is not None:
+            typer.echo(f"decided by the scores in {request.scores}")
+        if left_out(request):
+            typer.echo(f"left out without data: {', '.join(left_out(request))}")
         typer.echo(f"certificate {result.certificate}\nwritten to {asked.out}")
     return 0 if result.holds else 1
+
+
+def left_out(request: Request) -> list[str]:
+    """What could not be done for want of data."""
+    if request.data is not None:
+        return []
+    return ["accuracy", *["recalibration"] * request.recalibrate]
 
 
 def request_of(asked: Prune) -> Request:

@@ -1,0 +1,56 @@
+"""A random choice of samples that does not depend on how the data was split or ordered.
+
+Every sample has a number that follows from the sample itself; of each class those with the lowest
+numbers are kept. Two parts of the data then keep together what the whole would have kept ("bottom-k"
+sampling; Cohen and Kaplan, Summarizing Data using Bottom-k Sketches, PODC 2007).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from secateur.types.batches import Batch
+from secateur.types.call import tensors
+
+_CHUNK = 2**22  # elements that are worked on at a time
+_MIX = (-7046029254386353131, -4417276706812531889)  # odd: 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F
+
+
+def priorities(batch: Batch, seed: int) -> Tensor:
+    """A number for each sample, int64 (samples,): equal inputs, equal numbers."""
+    inputs = [tensor for tensor in tensors(batch.x) if len(tensor) == batch.samples]
+    total = torch.zeros(batch.samples, dtype=torch.int64, device=inputs[0].device)
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in inputs:
+        rows = tensor.detach().reshape(batch.samples, -1)
+        factors = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=generator)
+        factors = (2 * factors + 1).to(rows.device)
+        some = max(1, _CHUNK // max(rows.shape[1], 1))
+        parts = [(_whole(part) * factors).sum(1) for part in rows.split(some)]
+        total = total + torch.cat(parts)
+    for factor in _MIX:  # sums of products are no good in their low bits
+        total = (total ^ (total >> 29)) * factor
+    return total ^ (total >> 32)
+
+
+def lowest(classes: Tensor, order: Tensor, most: int | None) -> Tensor:
+    """Which rows stay: of each class at most so many, those of lowest priority; int64, ascending."""
+    if most is None:
+        return torch.arange(len(classes), device=classes.device)
+    ranked = order.argsort(stable=True)
+    ranked = ranked[classes[ranked].argsort(stable=True)]  # by class, inside it by priority
+    sizes = classes[ranked].unique_consecutive(return_counts=True)[1]
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    place = torch.arange(len(ranked), device=classes.device) - starts
+    return ranked[place < most].sort().values
+
+
+def _whole(values: Tensor) -> Tensor:
+    """Numbers as whole ones, int64, different where they differ."""
+    if values.is_complex():
+        values = torch.view_as_real(values).flatten(1)
+    if values.is_floating_point():
+        wide = values.to(torch.float64) + 0.0  # minus zero is zero
+        return wide.view(torch.int64)
+    return values.to(torch.int64)

@@ -1,0 +1,63 @@
+"""Reconstruction score: what the loss would change by, were the unit gone; high protects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from secateur.saliency.need import Need
+from secateur.saliency.protocol import Saliency, Seen, State
+from secateur.types.group import Group
+
+_SAMPLES, _LAYER = "samples", "layer "
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction(Saliency):
+    """The first-order estimate of how much the mean loss changes when the unit is removed.
+
+        R = | (1/N) sum_n sum_hw a * g |   over N samples and H * W positions
+
+    a is the activation as the next layer reads it, after normalisation and activation function, g the
+    derivative of one sample's loss for it. The sum is signed; the absolute value is taken once, at the
+    very end. The network is in eval mode. Without normalisation between a layer and its activation
+    function (a ReLU) this is the authors' form, | sum w * dL/dw + b * dL/db |, number by number; with
+    one, theirs is noise in train mode, since a filter's scale then changes nothing.
+
+    A unit that several layers write leaves all of them: their signed sums are added.
+
+    Source: Lin et al., FAIR-Pruner, arXiv 2508.02291.
+    """
+
+    # weights are not looked at: whoever needs them is also observed once at the end of a batch
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.ACTIVATION_GRADIENTS, Need.WEIGHTS})
+
+    def start(self, group: Group) -> State:
+        """Number of samples; signed sums per unit come with the layers that are seen."""
+        return {_SAMPLES: torch.zeros((), dtype=torch.float64)}
+
+    def observe(self, state: State, seen: Seen) -> State:
+        """Add one batch at one place, or at its end the number of its samples."""
+        if seen.shown is None:
+            return {**state, _SAMPLES: state[_SAMPLES] + seen.samples}
+        layer, found = f"{_LAYER}{seen.shown.activation.writer}", seen.shown.taylor.sum(0)
+        return {**state, layer: state[layer] + found if layer in state else found}
+
+    def finish(self, state: State, group: Group) -> Tensor:
+        """The absolute value of what all layers add up to, per sample."""
+        return (torch.stack([*_layers(state).values()]).sum(0) / state[_SAMPLES]).abs()
+
+    def by_layer(self, state: State, group: Group) -> Mapping[str, Tensor]:
+        """Of each layer alone."""
+        layers = _layers(state)
+        found = {name: (total / state[_SAMPLES]).abs() for name, total in layers.items()}
+        return found if len(found) > 1 else {}
+
+
+def _layers(state: State) -> dict[str, Tensor]:
+    """The signed sums by the name of the weight, in the order of the names."""
+    return {key.removeprefix(_LAYER): state[key] for key in sorted(state) if key.startswith(_LAYER)}
