@@ -158,6 +158,24 @@ def test_layers_that_run_twice_and_outputs_that_are_used_twice() -> None:
     assert set(done.left) == {"one", "two", "beside"}
 
 
+class Shown(nn.Module):
+    """What leads into a BatchNorm is an output as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.read = nn.Linear(4, 6), nn.Linear(6, 3, bias=False)
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.read(F.relu(self.wide(x)))
+        return self.norm(x), x
+
+
+def test_an_output_that_a_batchnorm_would_not_reach() -> None:
+    done = fold_means(*_arguments(cut(Shown(), torch.randn(8, 4))))
+    assert (done.changed, set(done.left)) == ({}, {"read"})
+
+
 def test_a_depthwise_convolution_misses_nothing() -> None:
     model = nn.Sequential(nn.Conv2d(2, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, groups=6), nn.ReLU(),
                           nn.Conv2d(6, 3, 1))  # fmt: skip

@@ -272,6 +272,28 @@ def test_a_layer_that_runs_twice_is_left() -> None:
     assert "runs 2 times" in done.left["again"]
 
 
+class Forgiving(nn.Module):
+    """Takes any error inside for a reason to go another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.read = nn.Linear(4, 6), nn.Linear(6, 2)
+        self.failed = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            x = self.read(F.relu(self.wide(x)))
+        except Exception:  # noqa: BLE001
+            self.failed += 1
+        return x
+
+
+def test_a_network_that_handles_errors_sees_none() -> None:
+    case = cut(Forgiving(), torch.randn(32, 4))
+    assert least_squares(case.small, case.model, case.plan, case.data).changed
+    assert (case.model.failed, case.small.failed) == (0, 0)
+
+
 class Empty(nn.Module):
     """A layer that is given sequences of no steps."""
 

@@ -70,6 +70,11 @@ def test_systems_without_an_answer() -> None:
         sums(x[:, :3], y[:, :3], constant=True, pieces=1).solve(present, start, 0.0, "fc")
     assert caught.value.where == "fc"
     sums(x[:, :3], y[:, :3], constant=True, pieces=1).solve(present, start, 1e-3, "fc")
+    twins = torch.cat([x, x[..., :1] + x[..., 1:2]], 2)
+    for constant in (True, False):
+        with pytest.raises(DataError, match="depend on each other"):
+            none = torch.zeros(1, 4, 2, dtype=torch.float64)
+            sums(twins, y, constant=constant).solve(none, start if constant else None, 0.0, "fc")
     y[0, 0, 0] = float("inf")
     with pytest.raises(DataError, match="not finite"):
         sums(x, y, constant=True).solve(present, start, 1e-3, "fc")

@@ -59,3 +59,11 @@ def test_a_linear_layer(shape: tuple[int, ...]) -> None:
     assert sum(read.shape[1] for read, _ in pieces) == x.numel() // 4
     for read, wanted in pieces:
         torch.testing.assert_close(layer(read.float()), wanted.float())
+
+
+def test_a_convolution_without_a_batch_dim() -> None:
+    layer, x = nn.Conv1d(2, 3, 3, padding=1).double(), torch.randn(2, 5, dtype=torch.float64)
+    ((read, wanted),) = patches(x, layer(x), layer, 100)
+    ((same, too),) = patches(x[None], layer(x[None]), layer, 100)
+    assert torch.equal(read, same)
+    assert torch.equal(wanted, too)

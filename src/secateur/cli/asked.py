@@ -147,7 +147,10 @@ class Prune:
     keep: Keep = None
     allocator: Annotated[
         str | None,
-        Option(metavar="NAME", help="ranked (over the whole network, the default) or uniform."),
+        Option(
+            metavar="NAME",
+            help="ranked (over the whole network, the default), uniform, or tolerance?protect=NAME.",
+        ),
     ] = None
     floor: Annotated[
         str,
@@ -155,6 +158,14 @@ class Prune:
     ] = "1"
     round_to: Annotated[int, Option(metavar="N", min=1, help="Widths become multiples of N.")] = 1
     samples: Samples = 4096
+    repair: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="fold_means or least_squares: give layers back what they miss, without labels; may be "
+            "given several times; none: not even the method's own.",
+        ),
+    ] = None
     recalibrate: Annotated[
         bool, Option(help="Measure the statistics of BatchNorms again afterwards.")
     ] = True

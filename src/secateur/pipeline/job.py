@@ -16,8 +16,9 @@ from secateur.lookup import check_options
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.methods import Chosen, Method, find_method
+from secateur.pipeline.repairs import find_repairs
 from secateur.pipeline.scored import Scored, scored
-from secateur.recipes import Recipe
+from secateur.recipes import Recipe, Repairing
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
 from secateur.types.scores import Scores
@@ -36,6 +37,7 @@ class Choices(TypedDict, total=False):
     round_to: int
     loss: Loss
     samples: int
+    repair: str | Sequence[str] | None
     recalibrate: bool
     finetune: int
     seed: int
@@ -51,6 +53,7 @@ class Job:
     allocator: Allocator | None  # None: the method is a recipe, and decides by itself
     loss: Loss
     samples: int
+    repairs: tuple[str, ...]
     recalibrate: bool
     finetune: int
     seed: int
@@ -88,10 +91,18 @@ def job(
         _allocator(chosen, choices),
         choices.get("loss", F.cross_entropy),
         choices.get("samples", SAMPLES),
+        _repairs(chosen, choices.get("repair")),
         choices.get("recalibrate", True),
         choices.get("finetune", 0),
         seed,
     )
+
+
+def _repairs(method: object, asked: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The caller's, or else the method's own."""
+    if asked is None:
+        asked = method.repairs if isinstance(method, Repairing) else ()
+    return find_repairs(asked)
 
 
 def _allocator(method: Method | Recipe | Scored, choices: Choices) -> Allocator | None:

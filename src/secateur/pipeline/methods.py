@@ -72,10 +72,12 @@ class Method:
     Attributes:
         saliencies: scored in one pass.
         allocator: of a method that brings its own; None: the caller's, by the first saliency.
+        repairs: without labels, by name, where the caller does not say otherwise.
     """
 
     saliencies: tuple[Composable, ...]
     allocator: Allocator | None = None
+    repairs: tuple[str, ...] = ()
 
     @property
     def by(self) -> str:

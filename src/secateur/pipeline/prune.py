@@ -57,12 +57,15 @@ def prune(
         progress: called with each `Progress`.
         granularity: what a unit is: "channels", "weights", "kernels", "block:2:4", or a value.
         keep: names, globs or modules that stay whole.
-        allocator: "ranked" (over the whole network) or "uniform" (the same share of each group), or
-            a value.
+        allocator: "ranked" (over the whole network), "uniform" (the same share of each group),
+            "tolerance?protect=NAME", or a value.
         floor: what stays of every group: a fraction (float) or a number of units (int).
         round_to: widths become multiples of this.
         loss: mean over a batch's samples; `F.cross_entropy` where it is not given.
         samples: how many training samples scoring and recalibration see; 4096 where not given.
+        repair: "fold_means" or "least_squares", or several: give layers that read removed units back
+            what they miss, without labels (on at most 512 of the samples); "none": not even what
+            the method brings along, as `fair` does.
         recalibrate: measure the statistics of BatchNorms again; True where not given.
         finetune: epochs of SGD with momentum and a cosine, on all training samples; 0 where not given.
         seed: of everything that is drawn.

@@ -43,6 +43,7 @@ class Request:
     floor: str = "1"
     round_to: int = 1
     samples: int = SAMPLES
+    repair: tuple[str, ...] = ()
     recalibrate: bool = True
     finetune: int = 0
     seed: int = 0
@@ -97,6 +98,7 @@ def job_of(request: Request, scores: Scores | None = None) -> Job:
         "floor": _floor(request.floor),
         "round_to": request.round_to,
         "samples": request.samples,
+        "repair": request.repair or None,
         "recalibrate": request.recalibrate,
         "finetune": request.finetune,
         "seed": request.seed,

@@ -18,11 +18,13 @@ class Scored:
     Attributes:
         by: the scores that an allocator goes by.
         allocator: of a method that brings its own; None: the caller's.
+        repairs: without labels, by name, where the caller does not say otherwise.
     """
 
     scores: Scores
     by: str
     allocator: Allocator | None = None
+    repairs: tuple[str, ...] = ()
 
     @property
     def needs_data(self) -> bool:
@@ -63,7 +65,7 @@ def scored(scores: Scores, method: Chosen | None, seed: int) -> Scored:
                 where="scores",
                 hint="give the options it was scored with, or score again",
             )
-    return Scored(scores, one.by, one.allocator)
+    return Scored(scores, one.by, one.allocator, one.repairs)
 
 
 def one_pass(method: Method | Recipe) -> Method:
@@ -75,7 +77,7 @@ def one_pass(method: Method | Recipe) -> Method:
     if isinstance(method, Method):
         return method
     if isinstance(method, Fair) and method.rounds == 1:
-        return Method(method.signals, method.allocator(method.alpha))
+        return Method(method.signals, method.allocator(method.alpha), method.repairs)
     if isinstance(method, FlexRel) and method.delta is not None:
         return Method((method.blend(method.delta), *method.signals), method.allocator)
     name = type(method).__name__.lower()

@@ -8,28 +8,25 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.allocate import Ranked, Tolerance, allocate
 from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
 from secateur.mask import certify, shrink
-from secateur.mask.check import named_tensors
-from secateur.measure import Accuracy, accuracy, measure, measures_json
-from secateur.pipeline.fill import fill
+from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
 from secateur.pipeline.methods import Method
-from secateur.pipeline.progress import Progress, Report, counting
+from secateur.pipeline.progress import Progress, Report
+from secateur.pipeline.recovery import judge, recover
 from secateur.pipeline.result import Result
 from secateur.pipeline.scored import Scored
 from secateur.pipeline.scoring import take
-from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES, Shelf
-from secateur.pipeline.source import Source, calibration, epochs, judging, length
+from secateur.pipeline.shelf import CERTIFICATE, MEASURES, PLAN, SCORES, Shelf
+from secateur.pipeline.source import Source, calibration
 from secateur.pipeline.stamp import fitting, stamped
-from secateur.pipeline.tune import tune
 from secateur.recipes import Question, Recipe
-from secateur.recover import recalibrate
 from secateur.types.group import Groups
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
@@ -50,8 +47,8 @@ def carry_out(
         report(Progress("certify"))
         small = shrink(model, plan).eval()
         certificate = shelf.keep(CERTIFICATE, lambda: certify(model, small, plan, example))
-        dense = _judge(model, of, "dense", report)
-        reached = _recover(job, small, plan, of, shelf, report)
+        dense = judge(model, of, "dense", report)
+        reached = recover(job, (model, small), plan, of, shelf, report)
         measures = shelf.keep(
             MEASURES, lambda: _measure(job, (model, small), example, plan, (dense, reached), report)
         )
@@ -154,37 +151,6 @@ def _ask(
 
 def _name(method: Method | Recipe | Scored) -> str:
     return type(method).__name__.lower() if isinstance(method, Recipe) else method.by
-
-
-def _recover(
-    job: Job, small: nn.Module, plan: Plan, of: Source, shelf: Shelf, report: Report
-) -> dict[str, Accuracy]:
-    """Recalibrate and fine-tune in place; accuracy after each stage."""
-    reached = {"oneshot": _judge(small, of, "one-shot", report)}
-    data = calibration(of, job.samples, job.seed) if job.recalibrate else None
-    if data is not None:
-        torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
-        if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
-            reached["recalibrated"] = _judge(small, of, "recalibrated", report)
-    training = epochs(of) if job.finetune else None
-
-    def final() -> Mapping[str, Tensor]:
-        if training is not None:
-            tune(small, plan, training, job, shelf.checkpoint, report)
-        return named_tensors(small)
-
-    fill(small, shelf.keep(MODEL, final))
-    if training is not None:
-        reached["finetuned"] = _judge(small, of, "fine-tuned", report)
-    return {stage: value for stage, value in reached.items() if value is not None}
-
-
-def _judge(model: nn.Module, of: Source, stage: str, report: Report) -> Accuracy | None:
-    """Accuracy on the test part; None where there is none."""
-    data = judging(of)
-    if data is None:
-        return None
-    return accuracy(model, data, progress=counting(report, f"accuracy, {stage}", length(data)))
 
 
 def _measure(

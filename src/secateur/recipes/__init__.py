@@ -3,6 +3,6 @@
 from secateur.recipes.fair import Fair
 from secateur.recipes.flexrel import FlexRel
 from secateur.recipes.oracle import Oracle
-from secateur.recipes.recipe import Question, Recipe
+from secateur.recipes.recipe import Question, Recipe, Repairing
 
-__all__ = ["Fair", "FlexRel", "Oracle", "Question", "Recipe"]
+__all__ = ["Fair", "FlexRel", "Oracle", "Question", "Recipe", "Repairing"]

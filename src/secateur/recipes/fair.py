@@ -8,6 +8,8 @@
 
 4. One alpha for all layers: given, or the smallest with which the budget is met.
 
+5. Solve the layers that read what is gone anew, by least squares, without labels (this project's).
+
 Scores are taken once; another alpha or budget needs neither data nor network. No weight is trained.
 Source: Lin et al., FAIR-Pruner, arXiv 2508.02291.
 """
@@ -54,6 +56,8 @@ class Fair:
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
         round_to: widths become multiples of this.
         seed: of what is drawn.
+        repairs: what gives layers back what they miss, without labels, once units are gone, unless
+            the caller says otherwise.
     """
 
     alpha: float | None = None
@@ -64,6 +68,7 @@ class Fair:
     floor: int | float = 1
     round_to: int = 1
     seed: int = 0
+    repairs: tuple[str, ...] = ("least_squares",)
 
     needs_data = True
 

@@ -46,6 +46,16 @@ class Question:
 
 
 @runtime_checkable
+class Repairing(Protocol):
+    """A recipe, or a method, that says how its network is repaired where the caller does not."""
+
+    @property
+    def repairs(self) -> tuple[str, ...]:
+        """Names of repairs without labels, in the order in which they are done."""
+        ...
+
+
+@runtime_checkable
 class Recipe(Protocol):
     """A published pruning system, whole: a frozen value whose fields are its options."""
 

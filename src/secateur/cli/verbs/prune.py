@@ -44,10 +44,12 @@ def left_out(request: Request) -> list[str]:
     """What could not be done for want of data."""
     if request.data is not None:
         return []
-    return ["accuracy", *["recalibration"] * request.recalibrate]
+    return ["accuracy", *request.repair, *["recalibration"] * request.recalibrate]
 
 
 def request_of(asked: Prune) -> Request:
     """The same as a request: what is given several times as a tuple, no folder."""
     values = {field.name: getattr(asked, field.name) for field in dataclasses.fields(Request)}
-    return Request(**values | {name: tuple(values[name] or ()) for name in ("to", "keep")})
+    return Request(
+        **values | {name: tuple(values[name] or ()) for name in ("to", "keep", "repair")}
+    )

@@ -1,0 +1,65 @@
+"""After the cut: what gives accuracy back, and what each of it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from secateur.mask.check import named_tensors
+from secateur.measure import Accuracy, accuracy
+from secateur.pipeline.fill import fill
+from secateur.pipeline.job import Job
+from secateur.pipeline.progress import Progress, Report, counting
+from secateur.pipeline.repairs import REPAIRS
+from secateur.pipeline.repairs import SAMPLES as FEW
+from secateur.pipeline.shelf import MODEL, Shelf
+from secateur.pipeline.source import Source, calibration, epochs, judging, length
+from secateur.pipeline.tune import tune
+from secateur.recover import recalibrate
+from secateur.types.plan import Plan
+from secateur.types.seed import derive
+
+
+def recover(
+    job: Job,
+    models: tuple[nn.Module, nn.Module],
+    plan: Plan,
+    of: Source,
+    shelf: Shelf,
+    report: Report,
+) -> dict[str, Accuracy]:
+    """Repair, recalibrate and fine-tune the smaller one in place; accuracy after each stage."""
+    model, small = models
+    reached = {"oneshot": judge(small, of, "one-shot", report)}
+    few = calibration(of, min(job.samples, FEW), job.seed)
+    if few is not None:
+        for name in job.repairs:
+            report(Progress(name))
+            REPAIRS[name](small, model, plan, few)
+            reached[name] = judge(small, of, name, report)
+    data = calibration(of, job.samples, job.seed) if job.recalibrate else None
+    if data is not None:
+        torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
+        if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
+            reached["recalibrated"] = judge(small, of, "recalibrated", report)
+    training = epochs(of) if job.finetune else None
+
+    def final() -> Mapping[str, Tensor]:
+        if training is not None:
+            tune(small, plan, training, job, shelf.checkpoint, report)
+        return named_tensors(small)
+
+    fill(small, shelf.keep(MODEL, final))
+    if training is not None:
+        reached["finetuned"] = judge(small, of, "fine-tuned", report)
+    return {stage: value for stage, value in reached.items() if value is not None}
+
+
+def judge(model: nn.Module, of: Source, stage: str, report: Report) -> Accuracy | None:
+    """Accuracy on the test part; None where there is none."""
+    data = judging(of)
+    if data is None:
+        return None
+    return accuracy(model, data, progress=counting(report, f"accuracy, {stage}", length(data)))
