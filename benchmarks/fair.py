@@ -14,7 +14,7 @@ was.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,9 +26,9 @@ from one_shot import (
     chances,
     earlier,
     keep,
+    line,
     percent,
     right,
-    row,
     scored,
     signals,
     unlabelled,
@@ -36,13 +36,14 @@ from one_shot import (
 from torch import nn
 
 import secateur as sec
+from secateur.allocate.order import Allocator
 from secateur.files import write_text
 
 OUT = Path("benchmarks/results/fair.json")
 KEPT = (0.7, 0.5, 0.3)  # of the parameters
 DRAWS = 3  # of random scores, for each network
 NAMES = {"utilization": "U", "l1": "L1", "taylor": "Taylor", "random": "random"}
-OTHERS = {"uniform": sec.Uniform, "ranked": sec.Ranked}
+OTHERS: dict[str, Callable[[str], Allocator]] = {"uniform": sec.Uniform, "ranked": sec.Ranked}
 
 
 def plans(
@@ -53,8 +54,8 @@ def plans(
     yield "tolerance", "asked", first
     equal = sec.Budget("params", round(reached(first) * dense(first)), relative=False)
     for name, rule in OTHERS.items():
-        yield name, "equal", sec.allocate(groups, scores, rule(by=by), equal)
-        yield name, "asked", sec.allocate(groups, scores, rule(by=by), sec.params(kept))
+        yield name, "equal", sec.allocate(groups, scores, rule(by), equal)
+        yield name, "asked", sec.allocate(groups, scores, rule(by), sec.params(kept))
 
 
 def dense(plan: sec.Plan) -> float:
@@ -91,12 +92,12 @@ def run(name: str, seed: int) -> Iterator[dict[str, Any]]:
         signal, _, draw = by.partition(" ")
         for kept in KEPT:
             for rates, asked, plan in plans(groups, scores, by, kept):
-                row = {**same, "signal": signal, "draw": int(draw or 0), "asked": kept,
+                one = {**same, "signal": signal, "draw": int(draw or 0), "asked": kept,
                        "rates": rates, "budget": asked, "kept": round(reached(plan), 4)}  # fmt: skip
                 if rates == "tolerance":
-                    row["alpha"] = round(plan.about["tolerance"]["alpha"], 5)
-                row["left"] = [int(plan.masks[g.name].sum()) for g in groups]
-                yield row | accuracies(sec.shrink(model, plan), seed)
+                    one["alpha"] = round(plan.about["tolerance"]["alpha"], 5)
+                one["left"] = [int(plan.masks[g.name].sum()) for g in groups]
+                yield one | accuracies(sec.shrink(model, plan), seed)
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:
@@ -107,9 +108,9 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
         "share of the parameters. Uniform and ranked at the parameters that ToD kept; in the last two",
         "columns at what was asked for. Gain: ToD less uniform, and less ranked, seed by seed.",
     ]
-    for name in dict.fromkeys(row["network"] for row in rows):
-        own = [row for row in rows if row["network"] == name]
-        whole = [row["accuracy"] for row in own if row["rates"] == "dense"]
+    for name in dict.fromkeys(one["network"] for one in rows):
+        own = [one for one in rows if one["network"] == name]
+        whole = [one["accuracy"] for one in own if one["rates"] == "dense"]
         for value, title in (("accuracy", "one shot"), ("recalibrated", "recalibrated")):
             lines += ["", f"## {name}, {title} (dense {percent(whole)})", ""]
             lines += table(own, value)
@@ -120,7 +121,7 @@ def table(own: Sequence[dict[str, Any]], value: str) -> list[str]:
     """One network's accuracies of one kind."""
     heads = ["asked", "signal", "kept", "ToD", "uniform", "ranked", "gain on uniform"]
     heads += ["gain on ranked", "uniform, asked", "ranked, asked"]
-    lines = [row(heads), row(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for asked in KEPT:
         for signal, said in NAMES.items():
             cell = [r for r in own if r.get("asked") == asked and r["signal"] == signal]
@@ -138,7 +139,7 @@ def table(own: Sequence[dict[str, Any]], value: str) -> list[str]:
                 for rule in OTHERS
             ]
             lines.append(
-                row(
+                line(
                     [f"{100 * asked:.0f}", said, percent(of("tolerance", "asked", "kept"))]
                     + [percent(tod), *(percent(of(rule, "equal")) for rule in OTHERS), *gains]
                     + [percent(of(rule, "asked")) for rule in OTHERS]
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows = earlier(options.out)
-    done = {(row["network"], row["seed"]) for row in rows}
+    done = {(r["network"], r["seed"]) for r in rows}
     about = {"command": "python benchmarks/fair.py", "kept": KEPT, "draws": DRAWS}
     for name in options.only:
         for seed in SEEDS:

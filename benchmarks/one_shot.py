@@ -90,8 +90,8 @@ def keep(out: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
         "unlabelled": UNLABELLED,
         "machine": environment(),
     }
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    write_text(out, f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n')
+    body = ",\n".join(json.dumps(row) for row in rows)
+    write_text(out, f'{json.dumps(head)[:-1]}, "rows": [\n{body}\n]}}\n')
 
 
 def percent(values: Iterable[float], sign: str = "") -> str:
@@ -102,6 +102,6 @@ def percent(values: Iterable[float], sign: str = "") -> str:
     return f"{mean(each):{sign}.1f} ± {stdev(each) if len(each) > 1 else 0:.1f}"
 
 
-def row(cells: Iterable[object]) -> str:
+def line(cells: Iterable[object]) -> str:
     """A line of a table."""
     return f"| {' | '.join(map(str, cells))} |"

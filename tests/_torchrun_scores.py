@@ -23,7 +23,14 @@ def main(folder: Path) -> None:
     torch.manual_seed(0)
     model = net().double().eval()
     groups = sec.groups(model, example().double())
-    chosen = [sec.Magnitude(), sec.Taylor(), sec.Fisher(), 0.5 * sec.MeanActivation() + sec.APoZ()]
+    chosen = [
+        sec.Magnitude(),
+        sec.Taylor(),
+        sec.Fisher(),
+        0.5 * sec.MeanActivation() + sec.APoZ(),
+        sec.Utilization(per_class=2),  # rows, of which the ranks together keep fewer than each
+        sec.Reconstruction(),
+    ]
     batches = [(x.double(), y) for x, y in data((5, 4, 3))]
     states = observe(model, groups, batches[rank::ranks], chosen, loss=F.cross_entropy)
     finish(all_reduce(states), groups, chosen).save(folder / f"{rank}.safetensors")

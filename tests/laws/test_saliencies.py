@@ -31,9 +31,11 @@ from secateur.saliency.mean_activation import MeanActivation
 from secateur.saliency.mean_gradient import MeanGradient
 from secateur.saliency.mean_squared_weights import MeanSquaredWeights
 from secateur.saliency.random import Random
+from secateur.saliency.reconstruction import Reconstruction
 from secateur.saliency.relevance import Relevance
 from secateur.saliency.states import load_states, save_states
 from secateur.saliency.taylor import Taylor
+from secateur.saliency.utilization import Utilization
 from secateur.saliency.wanda import Wanda
 from secateur.types import Group, Member
 from tests.laws.snapshot import Snapshot
@@ -59,12 +61,17 @@ SALIENCIES: dict[str, Saliency] = {
         HessianDiagonal(2),
         Wanda(),
         Relevance(),
+        Utilization(directions=8),
+        Utilization(per_class=2, before=True),
+        Reconstruction(),
         Domino(Magnitude(1), inputs=True, average=True),
         Domino(Taylor(), inputs=True),
         Domino(ActivationTaylor(), inputs=True, average=True),
         Domino(Wanda(), average=True),
         Lowest(Fisher()),
         Lowest(Magnitude(2)),
+        Lowest(Utilization(directions=8)),
+        Lowest(Reconstruction()),
     )
 }
 
@@ -84,7 +91,7 @@ def made(net: str) -> tuple[Case, Tensor, Tensor]:
     """A network with labelled samples."""
     found = case(net)
     x = torch.cat([found.inputs(seed) for seed in range(3)])[:SAMPLES]
-    return found, x, torch.arange(SAMPLES) % 5
+    return found, x, torch.arange(SAMPLES) % 2  # two of each class at least
 
 
 def those_for(net: str) -> dict[str, Saliency]:

@@ -39,6 +39,7 @@ class Output:
     """What one unit puts out in one sample, at one place: all its elements."""
 
     place: int
+    writer: str  # the weight whose work is seen
     sample: int
     unit: int
     a: list[float]
@@ -69,7 +70,7 @@ def outputs(case: Case, group: Group, x: Tensor, y: Tensor, *, first: bool) -> I
                 own = [i for i, u in enumerate(activation.unit_of.tolist()) if u == unit]
                 if own:
                     elements = [_elements(t, activation.dim, own) for t in (a, slope)]
-                    yield Output(place, sample, unit, *elements)
+                    yield Output(place, activation.writer or "", sample, unit, *elements)
 
 
 def _elements(tensor: Tensor, dim: int, indices: list[int]) -> list[float]:

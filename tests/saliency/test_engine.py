@@ -96,6 +96,7 @@ def seen_by(model: nn.Module, need: Need, what: Callable[[Seen], Any]) -> list[A
     [
         (Need.ACTIVATIONS, "fc"),
         (Need.ACTIVATION_GRADIENTS, "fc"),
+        (Need.OUTPUTS, "conv"),
         (Need.OUTPUT_GRADIENTS, "conv"),
     ],
 )

@@ -167,8 +167,12 @@ class Prune:
         ),
     ] = None
     recalibrate: Annotated[
-        bool, Option(help="Measure the statistics of BatchNorms again afterwards.")
-    ] = True
+        bool | None,
+        Option(
+            "--recalibrate/--no-recalibrate",
+            help="Measure the statistics of BatchNorms again; not given: unless least squares repaired.",
+        ),
+    ] = None
     finetune: Annotated[
         int, Option(metavar="EPOCHS", min=0, help="Epochs of training on, after that.")
     ] = 0

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.errors import ModelError, PlanError
-from secateur.mask.check import check_fits, named_tensors
+from secateur.errors import ModelError
+from secateur.mask.check import check_fits, check_shapes, named_tensors
 from secateur.mask.masked import masked
 from secateur.types.call import tensors, to
 from secateur.types.group import Declared
-from secateur.types.kept import kept
 from secateur.types.outputs import distance, largest, run_in_double
 from secateur.types.plan import Plan
 
@@ -84,7 +83,7 @@ def certify(model: nn.Module, small: nn.Module, plan: Plan, example: Any) -> Cer
         ModelError: one of the networks does not run on the example.
     """
     check_fits(model, plan)
-    _check_shapes(small, plan)
+    check_shapes(small, plan)
     dtype, runs = torch.float64, []
     try:
         runs = _outputs(model, small, plan, example, dtype)
@@ -152,23 +151,6 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _check_shapes(small: nn.Module, plan: Plan) -> None:
-    """Exactly what was announced must be gone."""
-    tensors_small = named_tensors(small)
-    removable = [group for group in plan.groups if group.removable]
-    masks = {group.name: plan.masks[group.name] for group in removable}
-    live = kept(plan.groups, masks)
-    for name, shape in plan.groups.shapes.items():
-        wanted = list(shape)
-        for (dim,), keep in live.get(name, {}).items():
-            wanted[dim] = int(keep.sum())
-        found = tuple(tensors_small[name].shape) if name in tensors_small else None
-        if found != tuple(wanted):
-            raise PlanError(
-                f"should have shape {tuple(wanted)} by the plan, has {found}", where=name
-            )
 
 
 def _parameters(model: nn.Module) -> int:

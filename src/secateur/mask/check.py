@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from secateur.errors import PlanError
+from secateur.types.kept import kept
 from secateur.types.plan import Plan
 
 
@@ -36,3 +37,24 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
     for name in tensors:
         if name not in plan.groups.shapes:
             raise PlanError("the network has a tensor that the plan does not know", name, hint)
+
+
+def check_shapes(small: nn.Module, plan: Plan) -> None:
+    """Exactly what was announced must be gone.
+
+    Raises:
+        PlanError: a tensor has another shape than the plan says.
+    """
+    tensors_small = named_tensors(small)
+    removable = [group for group in plan.groups if group.removable]
+    masks = {group.name: plan.masks[group.name] for group in removable}
+    live = kept(plan.groups, masks)
+    for name, shape in plan.groups.shapes.items():
+        wanted = list(shape)
+        for (dim,), keep in live.get(name, {}).items():
+            wanted[dim] = int(keep.sum())
+        found = tuple(tensors_small[name].shape) if name in tensors_small else None
+        if found != tuple(wanted):
+            raise PlanError(
+                f"should have shape {tuple(wanted)} by the plan, has {found}", where=name
+            )

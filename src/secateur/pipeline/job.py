@@ -38,7 +38,7 @@ class Choices(TypedDict, total=False):
     loss: Loss
     samples: int
     repair: str | Sequence[str] | None
-    recalibrate: bool
+    recalibrate: bool | None
     finetune: int
     seed: int
 
@@ -83,6 +83,7 @@ def job(
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
             raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
+    repairs, recalibrate = _repairs(chosen, choices.get("repair")), choices.get("recalibrate")
     several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
     return Job(
         chosen,
@@ -91,8 +92,8 @@ def job(
         _allocator(chosen, choices),
         choices.get("loss", F.cross_entropy),
         choices.get("samples", SAMPLES),
-        _repairs(chosen, choices.get("repair")),
-        choices.get("recalibrate", True),
+        repairs,
+        "least_squares" not in repairs if recalibrate is None else recalibrate,
         choices.get("finetune", 0),
         seed,
     )

@@ -66,7 +66,8 @@ def prune(
         repair: "fold_means" or "least_squares", or several: give layers that read removed units back
             what they miss, without labels (on at most 512 of the samples); "none": not even what
             the method brings along, as `fair` does.
-        recalibrate: measure the statistics of BatchNorms again; True where not given.
+        recalibrate: measure the statistics of BatchNorms again; where not given, True unless least
+            squares made layers answer as before, which new statistics only disturb.
         finetune: epochs of SGD with momentum and a cosine, on all training samples; 0 where not given.
         seed: of everything that is drawn.
 

@@ -10,6 +10,7 @@ from torch import nn
 from secateur.errors import OptionError
 from secateur.lookup import pick
 from secateur.recover import Repaired, fold_means, least_squares
+from secateur.types.group import Groups
 from secateur.types.plan import Plan
 
 Repair = Callable[[nn.Module, nn.Module, Plan, Iterable[Any]], Repaired]
@@ -36,3 +37,17 @@ def find_repairs(names: str | Sequence[str]) -> tuple[str, ...]:
     if len(set(several)) < len(several):
         raise OptionError(f"{', '.join(several)}: one is named twice", where="repair")
     return several
+
+
+def check_repairable(every: Groups) -> None:
+    """Before anything is scored: will there be removed units, whose readers can be repaired?
+
+    Raises:
+        OptionError: units of this kind are only masked.
+    """
+    if not any(group.removable for group in every):
+        raise OptionError(
+            "layers are repaired that read removed units, and here units are only masked",
+            where="repair",
+            hint="granularity channels, or --repair none",
+        )

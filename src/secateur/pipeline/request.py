@@ -44,7 +44,7 @@ class Request:
     round_to: int = 1
     samples: int = SAMPLES
     repair: tuple[str, ...] = ()
-    recalibrate: bool = True
+    recalibrate: bool | None = None
     finetune: int = 0
     seed: int = 0
 

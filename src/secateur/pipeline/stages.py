@@ -20,6 +20,7 @@ from secateur.pipeline.job import Job
 from secateur.pipeline.methods import Method
 from secateur.pipeline.progress import Progress, Report
 from secateur.pipeline.recovery import judge, recover
+from secateur.pipeline.repairs import check_repairable
 from secateur.pipeline.result import Result
 from secateur.pipeline.scored import Scored
 from secateur.pipeline.scoring import take
@@ -81,6 +82,8 @@ def _decide(
     def found() -> Groups:
         report(Progress("groups"))
         every = groups(model, example, job.granularity)
+        if job.repairs:
+            check_repairable(every)
         if job.budgets and not _decides_soon(job.method):
             _try_budgets(job, every)
         return every

@@ -27,8 +27,10 @@ from secateur.allocate.goals import Goal
 from secateur.compose import Composable
 from secateur.compose.replay.cuts import Cuts
 from secateur.cost.verdict import verdict
-from secateur.errors import DataError, OptionError
+from secateur.errors import OptionError
 from secateur.recipes.recipe import Question
+from secateur.saliency.chosen import leaves
+from secateur.saliency.need import Need
 from secateur.saliency.reconstruction import Reconstruction
 from secateur.saliency.score import score
 from secateur.saliency.utilization import Utilization
@@ -70,8 +72,6 @@ class Fair:
     seed: int = 0
     repairs: tuple[str, ...] = ("least_squares",)
 
-    needs_data = True
-
     def __post_init__(self) -> None:
         if type(self.rounds) is not int or self.rounds < 1:
             raise OptionError(f"rounds={self.rounds!r} is not a whole number from 1", where="Fair")
@@ -88,6 +88,11 @@ class Fair:
     def signals(self) -> tuple[Composable, Composable]:
         """What is scored, both in one pass: whose lowest leave, and whose highest stay."""
         return self.removal or Utilization(seed=self.seed), self.protect
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a signal looks at more than weights."""
+        return any(leaf.needs - {Need.WEIGHTS} for leaf in leaves(self.signals).values())
 
     def allocator(self, alpha: float | None) -> Tolerance:
         """Each layer to its own depth, at one tolerance."""
@@ -118,6 +123,7 @@ class Fair:
             scores = self._scored(question, left.network, left.groups)
             first = scores if number == 1 else first
             plan = self._round(number, wanted, left.groups, scores)
+            question.tell("fair", number, self.rounds)
             if plan is None:
                 continue
             about = dict(plan.about)
@@ -143,20 +149,23 @@ class Fair:
             shares = [(goal.dense, goal.budget.limit(goal.dense) / goal.dense) for goal in wanted]
             targets = [dense * kept**share for dense, kept in shares]
             to = [replace(budget, target=t) for budget, t in zip(last, targets, strict=True)]
-            if to and all(goal.met({}) for goal in goals(left, to)):
+            if number > 1 and all(goal.met({}) for goal in goals(left, to)):
                 return None  # the round before went further than it had to
             return allocate(left, scores, self.allocator(None), to or None)
-        if number == self.rounds:  # it must be enough now, or say how near it came
-            allocate(left, scores, self.allocator(self.alpha), last or None)
-        plan = allocate(left, scores, self.allocator(self.alpha), None)
+        how = self.allocator(self.alpha)
+        order = how.order(left, scores)
+        still = order.masks(order.step(self.alpha)).values()
+        stuck = all(bool(mask.all()) for mask in still)  # and would be in every later round
+        if stuck and number > 1 and not last:
+            return None
+        final = stuck or number == self.rounds  # it is enough, or an error says how near it came
+        plan = allocate(left, scores, how, last if last and final else None)
         if last and all(goal.met(plan.masks) for goal in goals(left, last)):
             return allocate(left, scores, self.allocator(None), last)  # no further than need be
         return plan
 
     def _scored(self, question: Question, model: nn.Module, groups: Groups) -> Scores:
-        if question.data is None:
-            raise DataError("class separation needs data", where="data", hint="batches (x, y)")
-        return score(model, groups, question.data, list(self.signals), loss=question.loss)
+        return score(model, groups, question.data, self.signals, loss=question.loss)
 
 
 def _check_removable(groups: Groups) -> None:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import OptionError, PlanError
-from secateur.mask.certify import _check_shapes
-from secateur.mask.check import check_fits
+from secateur.mask.check import check_fits, check_shapes
 from secateur.types.group import Groups, Member, Role
 from secateur.types.kept import kept, spread
 from secateur.types.plan import Plan
@@ -89,7 +88,7 @@ def _check(small: nn.Module, model: nn.Module, plan: Plan) -> None:
                 where=group.name,
                 hint="only what read a cut channel can be repaired: sec.groups(..., sec.Channels())",
             )
-    _check_shapes(small, plan)
+    check_shapes(small, plan)
 
 
 def _refusal(model: nn.Module, groups: Groups, member: Member) -> str:

@@ -50,7 +50,11 @@ def observe(base: Saliency, portions: Sequence[Portion], state: State, seen: See
 
 def finish(base: Saliency, portions: Sequence[Portion], state: State) -> list[Tensor]:
     """The scores of each portion's units, float64 (m,)."""
-    return [base.finish(state_of(p, state), p.group).to(torch.float64) for p in portions]
+    settled = [base.settled(state_of(p, state), p.group) for p in portions]
+    return [
+        base.finish(found, p.group).to(torch.float64)
+        for p, found in zip(portions, settled, strict=True)
+    ]
 
 
 def state_of(portion: Portion, state: State) -> State:

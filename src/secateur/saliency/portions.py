@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from secateur.saliency.sites import shown_alone
 from secateur.types.group import Activation, Group, Member, Place, Role
 
 
@@ -60,7 +61,7 @@ def _producers(group: Group) -> tuple[Portion, ...]:
     made = []
     for layer, members in _by_layer(m for m in group.members if m.role is Role.WRITES):
         names = {member.name for member in members}
-        seen = [a for a in group.activations if a.writer in names]
+        seen = [a for a in shown_alone(group) if a.writer in names]
         behind = {a.module for a in seen if a.place is Place.OUTPUT}
         norms = [m for m in group.members if m.role is Role.SCALES and _layer(m) in behind]
         made.append(_portion(group, layer, [*members, *norms], seen))

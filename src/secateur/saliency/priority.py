@@ -19,7 +19,7 @@ _MIX = (-7046029254386353131, -4417276706812531889)  # odd: 0x9E3779B97F4A7C15, 
 
 def priorities(batch: Batch, seed: int) -> Tensor:
     """A number for each sample, int64 (samples,): equal inputs, equal numbers."""
-    inputs = [tensor for tensor in tensors(batch.x) if len(tensor) == batch.samples]
+    inputs = [t for t in tensors(batch.x) if t.dim() and len(t) == batch.samples]
     total = torch.zeros(batch.samples, dtype=torch.int64, device=inputs[0].device)
     generator = torch.Generator().manual_seed(seed)
     for tensor in inputs:
@@ -52,5 +52,6 @@ def _whole(values: Tensor) -> Tensor:
         values = torch.view_as_real(values).flatten(1)
     if values.is_floating_point():
         wide = values.to(torch.float64) + 0.0  # minus zero is zero
-        return wide.view(torch.int64)
+        bits = wide.view(torch.int64)
+        return bits ^ (bits >> 32)  # of short numbers, as 0 and 1, all low bits are zero
     return values.to(torch.int64)

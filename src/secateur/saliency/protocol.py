@@ -13,7 +13,7 @@ Its name in `Scores` is then "largest".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -69,6 +69,9 @@ class Seen:
     shown: Shown | None = None  # at a site; None at the end of a batch
     signals: Mapping[Collector, Any] = field(default_factory=dict)
     batch: Batch | None = None  # at a site: what the network runs on
+    noted: dict[Hashable, Tensor] = field(
+        default_factory=dict
+    )  # at a site: shared by all of a batch
 
     def weights(self, member: Member) -> Tensor:
         """The member's whole tensor, in the network's own dtype."""
@@ -107,6 +110,13 @@ class Seen:
                 hint="add Need.ACTIVATIONS or another of its kind to the saliency's `needs`",
             )
         return self.shown
+
+    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        """What follows from the batch alone: made at its first site, and shared by the others."""
+        if key not in self.noted:
+            self.noted[key] = make()
+        found: Tensor = self.noted[key]
+        return found
 
     def collected(self, collector: Collector) -> Any:
         """What a collector found in this batch.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from secateur.saliency.need import Need
 from secateur.saliency.protocol import Saliency, Seen, State
+from secateur.saliency.sites import all_of_them, sites
 from secateur.types.group import Group
 
 _SAMPLES, _LAYER = "samples", "layer "
@@ -28,7 +29,9 @@ class Reconstruction(Saliency):
     function (a ReLU) this is the authors' form, | sum w * dL/dw + b * dL/db |, number by number; with
     one, theirs is noise in train mode, since a filter's scale then changes nothing.
 
-    A unit that several layers write leaves all of them: their signed sums are added.
+    A unit that several layers write leaves all of them: their signed sums are added; each layer's own
+    is in `Scores.layers`. Of a recurrent layer's unit only what it sends on counts, not what the
+    units tell each other from step to step.
 
     Source: Lin et al., FAIR-Pruner, arXiv 2508.02291.
     """
@@ -37,27 +40,36 @@ class Reconstruction(Saliency):
     needs: ClassVar[frozenset[Need]] = frozenset({Need.ACTIVATION_GRADIENTS, Need.WEIGHTS})
 
     def start(self, group: Group) -> State:
-        """Number of samples; signed sums per unit come with the layers that are seen."""
-        return {_SAMPLES: torch.zeros((), dtype=torch.float64)}
+        """Signed sums per unit, for each layer that writes units, and the number of samples."""
+        writers = [site.writer for site in sites(group, Need.ACTIVATION_GRADIENTS)]
+        return {
+            _SAMPLES: torch.zeros((), dtype=torch.float64),
+            **{f"{_LAYER}{w}": torch.zeros(group.size, dtype=torch.float64) for w in writers},
+        }
 
     def observe(self, state: State, seen: Seen) -> State:
         """Add one batch at one place, or at its end the number of its samples."""
         if seen.shown is None:
             return {**state, _SAMPLES: state[_SAMPLES] + seen.samples}
-        layer, found = f"{_LAYER}{seen.shown.activation.writer}", seen.shown.taylor.sum(0)
-        return {**state, layer: state[layer] + found if layer in state else found}
+        layer = f"{_LAYER}{seen.shown.activation.writer}"
+        return {**state, layer: state[layer] + seen.shown.taylor.sum(0)}
 
     def finish(self, state: State, group: Group) -> Tensor:
         """The absolute value of what all layers add up to, per sample."""
-        return (torch.stack([*_layers(state).values()]).sum(0) / state[_SAMPLES]).abs()
+        return torch.stack([*_layers(state).values()]).sum(0).abs()
 
     def by_layer(self, state: State, group: Group) -> Mapping[str, Tensor]:
-        """Of each layer alone."""
-        layers = _layers(state)
-        found = {name: (total / state[_SAMPLES]).abs() for name, total in layers.items()}
-        return found if len(found) > 1 else {}
+        """Of each layer alone; none where a layer writes only some of the units."""
+        found = _layers(state)
+        if len(found) < 2 or not all_of_them(group, sites(group, Need.ACTIVATION_GRADIENTS)):
+            return {}
+        return {name: change.abs() for name, change in found.items()}
 
 
 def _layers(state: State) -> dict[str, Tensor]:
-    """The signed sums by the name of the weight, in the order of the names."""
-    return {key.removeprefix(_LAYER): state[key] for key in sorted(state) if key.startswith(_LAYER)}
+    """The signed change per sample by the name of the weight, in the order of the names."""
+    return {
+        key.removeprefix(_LAYER): state[key] / state[_SAMPLES]
+        for key in sorted(state)
+        if key.startswith(_LAYER)
+    }

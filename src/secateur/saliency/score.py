@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,10 +84,17 @@ def observe(
     if data is None:
         raise DataError(f"{', '.join(hungry)} cannot be scored without data", where="data")
 
+    noted: tuple[Batch | None, dict[Hashable, Tensor]] = (None, {})
+
     def look(need: Need, shown: Shown, batch: Batch) -> None:
+        nonlocal noted
+        if noted[0] is not batch:
+            noted = batch, {}
         for name, saliency in hungry.items():
             if need in saliency.needs:
-                seen = Seen(shown.group, shown.batch, tensors, shown=shown, batch=batch)
+                seen = Seen(
+                    shown.group, shown.batch, tensors, shown=shown, batch=batch, noted=noted[1]
+                )
                 by_group = states[name]
                 by_group[shown.group.name] = saliency.observe(by_group[shown.group.name], seen)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -36,9 +37,7 @@ class Shown:
         self.own = own  # elements of all units in the producer's own output; 0: the same as here
         self.values = _at_least_float32(values)  # a, as the network made it
         self._slopes = None if slopes is None else _at_least_float32(slopes)
-        unit_of = activation.unit_of
-        owned = torch.arange(group.size)
-        self._unit_of = None if torch.equal(unit_of, owned) else unit_of.to(values.device)
+        self._unit_of = _unit_of(activation, group.size, values.device)
 
     @property
     def slopes(self) -> Tensor:
@@ -55,25 +54,25 @@ class Shown:
             )
         return self._slopes
 
-    @cached_property
+    @property
     def count(self) -> Tensor:
         """Elements that show each unit, (n,)."""
-        size = self.values.shape[self.activation.dim]
-        each = self.values.numel() / max(size, 1)
-        whole = torch.full((size,), each, dtype=torch.float64, device=self.values.device)
-        return self.to_units(whole)
+        return self._counts[0]
 
-    @cached_property
-    def produced(self) -> Tensor:
-        """Elements of the producer's own output, (n,): more than `count` where it was pooled since."""
-        here = self.values.numel() // max(self.values.shape[self.activation.dim], 1)
-        here *= int((self.activation.unit_of >= 0).sum())
-        return self.count * (self.own / here if self.own else 1.0)
-
-    @cached_property
+    @property
     def samples(self) -> Tensor:
         """Samples that show each unit, (n,): all, or 0 for units of another place."""
-        return (self.count > 0) * float(self.batch)
+        return self._counts[1]
+
+    @property
+    def produced(self) -> Tensor:
+        """Elements of the producer's own output, (n,): more than `count` where it was pooled since."""
+        return self._counts[2]
+
+    @cached_property
+    def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
+        shape, device = tuple(self.values.shape), self.values.device
+        return _counts(self.activation, self.group.size, shape, device, (self.batch, self.own))
 
     @property
     def absolute(self) -> Tensor:
@@ -130,11 +129,7 @@ class Shown:
 
     def to_units(self, by_index: Tensor) -> Tensor:
         """(..., size of the dim) to (..., n): what belongs to one unit is summed."""
-        if self._unit_of is None:
-            return by_index
-        owned = self._unit_of >= 0
-        found = by_index.new_zeros((*by_index.shape[:-1], self.group.size))
-        return found.index_add_(-1, self._unit_of[owned], by_index[..., owned])
+        return _to_units(by_index, self._unit_of, self.group.size)
 
     @cached_property
     def _sizes(self) -> tuple[Tensor, Tensor]:
@@ -179,3 +174,39 @@ class Shown:
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:
+    if unit_of is None:
+        return by_index
+    owned = unit_of >= 0
+    found = by_index.new_zeros((*by_index.shape[:-1], size))
+    return found.index_add_(-1, unit_of[owned], by_index[..., owned])
+
+
+# What follows from a place and a shape alone is the same in every batch.
+
+
+@lru_cache(maxsize=512)
+def _unit_of(activation: Activation, size: int, device: torch.device) -> Tensor | None:
+    """Which unit each index of the dim belongs to; None where unit i is index i."""
+    unit_of = activation.unit_of
+    return None if torch.equal(unit_of, torch.arange(size)) else unit_of.to(device)
+
+
+@lru_cache(maxsize=512)
+def _counts(
+    activation: Activation,
+    size: int,
+    shape: tuple[int, ...],
+    device: torch.device,
+    batch_and_own: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Elements that show each unit, samples that do, and elements of the producer's own output."""
+    batch, own = batch_and_own
+    indices = shape[activation.dim]
+    each = math.prod(shape) // max(indices, 1)
+    whole = torch.full((indices,), float(each), dtype=torch.float64, device=device)
+    count = _to_units(whole, _unit_of(activation, size, device), size)
+    here = each * int((activation.unit_of >= 0).sum())
+    return count, (count > 0) * float(batch), count * (own / here if own else 1.0)

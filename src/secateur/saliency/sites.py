@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import torch
 
 from secateur.errors import ScoreError
 from secateur.saliency.need import Need
-from secateur.types.group import Activation, Group
+from secateur.types.group import Activation, Group, Place
 from secateur.types.kept import written
 
 
@@ -22,14 +25,16 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
     """
     chosen: dict[str, Activation] = {}
     seen = torch.zeros(group.size, dtype=torch.bool)
-    for activation in group.activations:
+    shown = shown_alone(group)
+    for activation in shown:
         before = chosen.get(activation.writer or "")
         if activation.writer is None or (before and need.first):
             continue
         if before is None or bool((_units(group, activation) >= _units(group, before)).all()):
             chosen[activation.writer] = activation
         seen |= _units(group, activation)
-    hidden = [m.name for m in written(group) if len(m.shape) > 1 and m.name not in chosen]
+    hidden = [] if shown is not group.activations else _weights(group)
+    hidden = [name for name in hidden if name not in chosen]
     if hidden or not bool(seen.all()):
         raise ScoreError(
             f"no module returns or is given the {group.kind}s alone that come from"
@@ -40,6 +45,34 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
             else f"a {group.kind} has no activation of its own; score it by sec.Taylor()",
         )
     return tuple(chosen.values())
+
+
+def shown_alone(group: Group) -> tuple[Activation, ...]:
+    """The group's activations, each with the weight whose work it is.
+
+    The hidden units of a recurrent layer are the work of several weights at once, so none of them is
+    their writer: the first one stands for all. Of what such a layer returns, the sequence is looked
+    at, which a stack of layers leaves at its top; not the last state, whose first dim counts layers.
+    """
+    weights = _weights(group)
+    modules = {name.rpartition(".")[0] for name in weights}
+    if len(weights) < 2 or len(modules) > 1 or any(a.writer for a in group.activations):
+        return group.activations
+    return tuple(
+        replace(activation, writer=weights[0])
+        for activation in group.activations
+        if activation.place is Place.INPUT or not activation.position
+    )
+
+
+def all_of_them(group: Group, shown: Iterable[Activation]) -> bool:
+    """Whether every unit of the group is seen in each of these activations."""
+    return all(bool(_units(group, activation).all()) for activation in shown)
+
+
+def _weights(group: Group) -> list[str]:
+    """The weights that write the units; biases write where their weights do."""
+    return [member.name for member in written(group) if len(member.shape) > 1]
 
 
 def _units(group: Group, activation: Activation) -> torch.Tensor:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from secateur.errors import DataError, OptionError, ScoreError
+from secateur.errors import OptionError, ScoreError
+from secateur.saliency.labels import classes_of
 from secateur.saliency.need import Need
 from secateur.saliency.priority import lowest, priorities
 from secateur.saliency.protocol import ROWS, Saliency, Seen, State
-from secateur.saliency.sites import sites
+from secateur.saliency.sites import all_of_them, sites
 from secateur.saliency.wasserstein import directions, largest_distance, pairs_of
-from secateur.types.batches import Batch
 from secateur.types.group import Group
 from secateur.types.seed import derive
 
-_LOOKS, _CLASS, _PRIORITY, _VALUES = "looks", f"class {ROWS}", f"priority {ROWS}", f"values {ROWS}"
+_LOOKS = "looks"
+_CLASS, _PRIORITY, _VALUES = f"class {ROWS}", f"priority {ROWS}", f"values {ROWS}"
+_POSITIONS = f"positions {ROWS}"  # of a map; different ones are points of different spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,20 @@ class Utilization(Saliency):
 
         U = max over k1, k2 of W1( O | k1, O | k2 )
 
-    O is what a sample shows of the unit: one number, or the whole map (or sequence) as one point, not
-    pooled. W1 is the 1-Wasserstein distance of the two samples, exact for numbers; for maps it is
-    sliced, the mean over random directions, which are the same for all units and pairs of a layer.
-    A unit of low U separates no two classes. A class that was seen only once is left out.
+    O is what a sample shows of the unit where the next layer reads it: one number, or the whole map
+    (or sequence) as one point, which is not pooled but by the network itself. W1 is the 1-Wasserstein
+    distance of the two samples, exact for numbers; for maps it is sliced, the mean over random
+    directions, which are the same for all units and pairs of a layer. A unit of low U separates no
+    two classes. Classes that were seen only once are left out; a layer that runs twice shows every
+    sample twice.
 
     A unit that several layers write is the mean over them; each layer's own is in `Scores.layers`.
+    So is an attention head, which its query, key and value layers write.
 
     Memory: per layer and unit, `min(H * W, directions)` float32 numbers for each of at most
-    `per_class` samples of every class. Which those are follows from the seed and the samples
-    themselves, not from their order.
+    `per_class` samples of every class, and little more to compare them: lower `per_class` or
+    `directions` where there are many classes. Which samples are kept follows from the seed and the
+    samples themselves, not from their order.
 
     Source: Lin et al., FAIR-Pruner, arXiv 2508.02291. There, units are looked at behind the
     activation function (first release) or at the layer's own output (package 2.16).
@@ -83,27 +88,37 @@ class Utilization(Saliency):
         if batch is None:
             raise ScoreError("is observed at sites only", where=seen.group.name)
         layer = f"{site.activation.writer}: "
-        classes, order = _classes(batch), priorities(batch, derive(self.seed, "samples"))
-        held = 0
-        if layer + _CLASS in state:
-            held = len(state[layer + _CLASS])
+        state = {**state, _LOOKS: state[_LOOKS] + 1}
+        classes = classes_of(batch)
+        seed = derive(self.seed, "samples")
+        order = seen.once(("priorities", seed), lambda: priorities(batch, seed))
+        held = len(state.get(layer + _CLASS, ()))
+        if held:
             classes = torch.cat([state[layer + _CLASS], classes])
             order = torch.cat([state[layer + _PRIORITY], order])
         stay = lowest(classes, order, self.per_class)
-        values = self._sliced(site.points(stay[stay >= held] - held)[1])
-        if not bool(torch.isfinite(values).all()):
+        new = stay[stay >= held] - held
+        if held and not len(new):
+            return state
+        points = site.points(new)[1]
+        where = f"{seen.group.name}, {batch.where}"
+        if not bool(torch.isfinite(points).all()):
             raise ScoreError(
                 f"{site.activation.module} has an {site.activation.place.value} that is NaN or"
                 " infinite",
-                where=f"{seen.group.name}, {batch.where}",
+                where=where,
             )
+        positions = classes.new_tensor([points.shape[2]])
+        values = self._sliced(points)
         if held:
+            positions = torch.cat([state[layer + _POSITIONS], positions]).unique()
+            _check_one_space(positions, where)
             values = torch.cat([state[layer + _VALUES][stay[stay < held]], values])
         return {
             **state,
-            _LOOKS: state[_LOOKS] + 1,
             layer + _CLASS: classes[stay],
             layer + _PRIORITY: order[stay],
+            layer + _POSITIONS: positions,
             layer + _VALUES: values,
         }
 
@@ -112,38 +127,42 @@ class Utilization(Saliency):
         found = {}
         for site in sites(group, *self.needs):
             layer = f"{site.writer}: "
+            if layer + _CLASS not in state:
+                raise ScoreError(f"{site.module} did not run on any batch", where=group.name)
+            _check_one_space(state[layer + _POSITIONS].unique(), group.name)
             stay = lowest(state[layer + _CLASS], state[layer + _PRIORITY], self.per_class)
+            classes, values = (state[layer + key] for key in (_CLASS, _VALUES))
+            if len(stay) < len(classes):  # two parts of the data kept more than one does
+                classes, values = classes[stay], values[stay]
             units = site.unit_of[site.unit_of >= 0].unique()
             distances = torch.full((group.size,), torch.nan, dtype=torch.float64)
-            classes, values = (state[layer + key][stay] for key in (_CLASS, _VALUES))
             distances[units] = self._distances(classes, values, group.name).cpu()
             found[str(site.writer)] = distances
         return found
 
     def finish(self, state: State, group: Group) -> Tensor:
         """The largest distance; the mean over the layers that show a unit."""
-        layers = self.settled(state, group) if _LOOKS in state else state
-        return torch.stack([*layers.values()]).nanmean(0)
+        return torch.stack([*state.values()]).nanmean(0)
 
     def by_layer(self, state: State, group: Group) -> Mapping[str, Tensor]:
         """Of each layer alone; none where a layer writes only some of the units."""
-        layers = self.settled(state, group) if _LOOKS in state else state
-        partly = any(bool(found.isnan().any()) for found in layers.values())
-        return {} if partly or len(layers) < 2 else layers
+        whole = all_of_them(group, sites(group, *self.needs))
+        return state if whole and len(state) > 1 else {}
 
     def _distances(self, classes: Tensor, values: Tensor, where: str) -> Tensor:
         labels, sizes = classes.unique(return_counts=True)
         labels = labels[sizes > 1]  # one point is no distribution
         if len(labels) < 2:
             raise ScoreError(
-                f"there are {len(labels)} classes with two samples or more, and two are compared",
+                f"{len(labels)} of {len(sizes)} classes have two samples or more, and two are"
+                " compared",
                 where=where,
                 hint="data of several classes, with a few samples of each",
             )
-        if values.shape[2] < self.directions and values.shape[2] > 1:
-            values = values @ self._directions(values)
         pairs = pairs_of(len(labels), self.pairs, derive(self.seed, "pairs"))
-        return largest_distance([values[classes == label] for label in labels], pairs)
+        rows = [(classes == label).nonzero().flatten() for label in labels]
+        onto = self._directions(values) if 1 < values.shape[2] < self.directions else None
+        return largest_distance(values, rows, pairs, onto)
 
     def _sliced(self, points: Tensor) -> Tensor:
         """Projections where they are fewer numbers than the points."""
@@ -156,27 +175,11 @@ class Utilization(Saliency):
         return moved
 
 
-def _classes(batch: Batch) -> Tensor:
-    """Labels, int64 (samples,).
-
-    Raises:
-        DataError: there are none, or they are not one whole number a sample.
-    """
-    labels: Any = batch.y
-    if labels is None:
-        raise DataError("has no labels", where=batch.where, hint="give (x, y)")
-    whole = isinstance(labels, Tensor) and not labels.is_floating_point()
-    if not whole or labels.dtype is torch.bool or labels.is_complex():
-        raise DataError(
-            f"labels are no whole numbers but {getattr(labels, 'dtype', type(labels).__name__)}",
-            where=batch.where,
-            hint="number the classes; of one-hot rows take y.argmax(1)",
+def _check_one_space(positions: Tensor, where: str) -> None:
+    if len(positions) > 1:
+        sizes = " and ".join(map(str, positions.tolist()))
+        raise ScoreError(
+            f"units show at {sizes} positions, and points of different spaces have no distance",
+            where=where,
+            hint="give samples of one size",
         )
-    if labels.shape != (batch.samples,):
-        raise DataError(
-            f"labels of shape {tuple(labels.shape)} for {batch.samples} samples",
-            where=batch.where,
-            hint="one label a sample",
-        )
-    classes: Tensor = labels.to(torch.int64)
-    return classes

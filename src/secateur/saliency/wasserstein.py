@@ -45,21 +45,32 @@ def pairs_of(classes: int, most: int, seed: int) -> Tensor | None:
     return torch.stack([circle.repeat(len(chosen)), torch.cat([circle.roll(s) for s in chosen])])
 
 
-def largest_distance(classes: Sequence[Tensor], pairs: Tensor | None) -> Tensor:
+def largest_distance(
+    values: Tensor, classes: Sequence[Tensor], pairs: Tensor | None, onto: Tensor | None = None
+) -> Tensor:
     """The largest distance between two classes for every unit, float64 (k,).
 
+    Few units and directions are worked on at a time: beside the values, little memory is needed.
+
     Args:
-        classes: at least two; of each the samples' projections, (samples, k, directions), at least
-            one sample.
-        pairs: which to compare; None: every two.
+        values: each sample's point for each unit, (samples, k, p).
+        classes: at least two; of each its rows of `values`, int64, at least one.
+        pairs: which to compare, as numbers of classes; None: every two.
+        onto: the directions that points are projected on, (p, directions); None: each coordinate.
     """
-    steps = _steps([len(values) for values in classes])
-    units, slices = classes[0].shape[1:]
-    width = max(1, _CHUNK // (len(classes) * slices * len(steps.widths)))
-    found = [
-        _largest([values[:, first : first + width] for values in classes], steps, pairs)
-        for first in range(0, units, width)
-    ]
+    slices = values.shape[2] if onto is None else onto.shape[1]
+    steps = _steps([len(rows) for rows in classes])
+    each = len(classes) * len(steps.widths)  # numbers of one unit in one direction
+    some = min(slices, max(1, _CHUNK // each))
+    width = max(1, _CHUNK // (each * some))
+    found = []
+    for units in values.split(width, 1):
+        total = torch.zeros((), dtype=torch.float64, device=values.device)
+        for first in range(0, slices, some):
+            seen = slice(first, first + some)
+            shown = units[:, :, seen] if onto is None else units @ onto[:, seen]
+            total = total + _distances(shown, classes, steps, pairs)
+        found.append(total.amax(1))
     return torch.cat(found) / slices
 
 
@@ -81,36 +92,40 @@ def _steps(sizes: Sequence[int]) -> _Steps:
     return _Steps(torch.tensor(widths, dtype=torch.float64), ranks)
 
 
-def _largest(classes: Sequence[Tensor], steps: _Steps, pairs: Tensor | None) -> Tensor:
-    """Of some units: sums over directions, float64 (units,)."""
-    device = classes[0].device
-    widths = steps.widths.to(device, classes[0].dtype)
-    rows = [_sorted(values) for values in classes]
-    if len(steps.ranks) > 1:
-        rows = [row[..., steps.ranks[row.shape[-1]].to(device)] for row in rows]
-    # (units, classes, directions * steps): their L1 distance is that of the samples
-    table = torch.stack([(row * widths).flatten(1) for row in rows], 1)
+def _distances(
+    values: Tensor, classes: Sequence[Tensor], steps: _Steps, pairs: Tensor | None
+) -> Tensor:
+    """Of some units in some directions: sums over the directions, float64 (units, pairs)."""
+    table = _quantiles(values, classes, steps)
     if pairs is None:
-        return torch.stack([torch.pdist(each, p=1.0).max() for each in table]).double()
-    left, right = pairs.to(device)
+        return torch.stack([torch.pdist(each, p=1.0) for each in table]).double()
     some = max(1, _CHUNK // table.shape[2])
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    (each[a] - each[b]).abs().sum(1).max()
-                    for a, b in zip(left.split(some), right.split(some), strict=True)
-                ]
-            ).max()
-            for each in table
-        ]
-    ).double()
+    parts = [part.to(values.device) for part in pairs.split(some, 1)]
+    rows = [
+        torch.cat([(each[left] - each[right]).abs().sum(1) for left, right in parts])
+        for each in table
+    ]
+    return torch.stack(rows).double()
+
+
+def _quantiles(values: Tensor, classes: Sequence[Tensor], steps: _Steps) -> Tensor:
+    """Rows whose L1 distance is that of the classes, (units, classes, directions * steps)."""
+    _, units, slices = values.shape
+    table = values.new_empty(units, len(classes), slices, len(steps.widths))
+    for size, ranks in steps.ranks.items():  # classes of one size are sorted at once
+        alike = [number for number, rows in enumerate(classes) if len(rows) == size]
+        rows = torch.cat([classes[number] for number in alike])
+        found = values[rows].unflatten(0, (len(alike), size))  # (classes, size, units, directions)
+        found = _sorted(found.permute(2, 0, 3, 1))
+        if len(steps.ranks) > 1:
+            found = found[..., ranks.to(values.device)]
+        table[:, torch.tensor(alike, device=values.device)] = found
+    return table.mul_(steps.widths.to(values.device, values.dtype)).flatten(2)
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """(samples, units, directions) to (units, directions, samples), ascending."""
-    rows = values.permute(1, 2, 0)
-    if rows.device.type != "cpu":
-        return rows.sort(-1).values
+    """Ascending along the last dim."""
+    if values.device.type != "cpu":
+        return values.sort(-1).values
     # numpy sorts many short rows several times faster than torch
-    return torch.from_numpy(np.sort(rows.contiguous().numpy(), axis=-1))
+    return torch.from_numpy(np.sort(values.contiguous().numpy(), axis=-1))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from secateur.errors import ScoreError
 from secateur.saliency.need import Need
 from secateur.saliency.shown import Shown
-from secateur.saliency.sites import sites
+from secateur.saliency.sites import shown_alone, sites
 from secateur.types.batches import Batch
 from secateur.types.group import Activation, Group, Groups, Place
 from secateur.types.outputs import output_tensors
@@ -57,7 +57,7 @@ class Watch:
         self._own: dict[_Key, list[tuple[int, Activation]]] = {}  # where sizes alone are noted
         for at, wanted in self._wanted.items():
             for _, group, site in wanted:
-                own = next(a for a in group.activations if a.writer == site.writer)
+                own = next(a for a in shown_alone(group) if a.writer == site.writer)
                 if (own.module, own.place, own.position) != at:
                     key = (own.module, own.place, own.position)
                     self._own.setdefault(key, []).append((id(site), own))

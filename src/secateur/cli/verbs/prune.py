@@ -44,7 +44,7 @@ def left_out(request: Request) -> list[str]:
     """What could not be done for want of data."""
     if request.data is not None:
         return []
-    return ["accuracy", *request.repair, *["recalibration"] * request.recalibrate]
+    return ["accuracy", *request.repair, *["recalibration"] * (request.recalibrate is not False)]
 
 
 def request_of(asked: Prune) -> Request:

@@ -1,0 +1,77 @@
+"""Repairs without labels, by name, through the whole pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import secateur as sec
+from secateur.errors import OptionError, UnknownNameError
+from secateur.pipeline.job import job
+from secateur.pipeline.repairs import REPAIRS
+from tests.pipeline.test_recipes import images, small
+
+
+def pruned(**choices: Any) -> sec.Result:
+    return sec.prune(small(), data=images(), to="macs=0.6", samples=200, **choices)
+
+
+def test_accuracy_is_told_after_each_repair_in_its_order() -> None:
+    found = pruned(method="taylor", repair=["fold_means", "least_squares"], recalibrate=True)
+    names = ["oneshot", "fold_means", "least_squares", "recalibrated"]
+    assert list(found.measures["pruned"]["accuracy"]) == names
+
+
+def test_a_repair_does_what_its_function_does_on_the_same_samples() -> None:
+    found = pruned(method="magnitude", repair="fold_means", recalibrate=False)
+    by_hand = sec.shrink(small(), found.plan)
+    bare = sec.shrink(small(), found.plan)
+    # the head's bias holds the mean of the whole sample: the same, whatever its order
+    few = pruned(method="magnitude", repair="fold_means", recalibrate=False)
+    sec.fold_means(by_hand, small(), found.plan, images().train.batches(128))
+    after = found.model.state_dict()
+    for name, value in few.model.state_dict().items():
+        assert torch.equal(value, after[name])
+    changed = [n for n, v in bare.state_dict().items() if not torch.equal(v, after[n])]
+    assert changed == [
+        n for n, v in bare.state_dict().items() if not torch.equal(v, by_hand.state_dict()[n])
+    ]
+    assert changed
+
+
+def test_least_squares_is_not_followed_by_recalibration_unless_asked() -> None:
+    assert job("taylor", "macs=0.5").recalibrate
+    assert job("taylor", "macs=0.5", repair="fold_means").recalibrate
+    assert not job("taylor", "macs=0.5", repair="least_squares").recalibrate
+    assert job("taylor", "macs=0.5", repair="least_squares", recalibrate=True).recalibrate
+
+
+def test_fair_brings_least_squares_and_the_caller_has_the_last_word() -> None:
+    assert job("fair", "macs=0.5").repairs == ("least_squares",)
+    assert job("fair", "macs=0.5", repair="fold_means").repairs == ("fold_means",)
+    assert job("fair", "macs=0.5", repair="none").repairs == ()
+    assert job("fair", "macs=0.5", repair=()).repairs == ()
+    assert job(sec.Fair(repairs=()), "macs=0.5").repairs == ()
+    assert job("taylor", "macs=0.5").repairs == ()
+
+
+def test_names_that_make_no_sense_are_refused_before_anything_runs() -> None:
+    with pytest.raises(UnknownNameError, match="fold_means"):
+        job("taylor", "macs=0.5", repair="fold_mean")
+    with pytest.raises(UnknownNameError):
+        job("taylor", "macs=0.5", repair=("none", "fold_means"))
+    with pytest.raises(OptionError, match="twice"):
+        job("taylor", "macs=0.5", repair=("fold_means", "fold_means"))
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_units_that_are_only_masked_cannot_be_repaired_and_this_is_said_at_once(name: str) -> None:
+    scored: list[str] = []
+    with pytest.raises(OptionError, match="only masked"):
+        pruned(
+            method="taylor", granularity="weights", repair=name,
+            progress=lambda progress: scored.append(progress.stage),
+        )  # fmt: skip
+    assert "score" not in scored
