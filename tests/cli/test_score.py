@@ -137,3 +137,18 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "cannot write" in done.stderr
     assert not (tmp_path / "s.safetensors").exists()
+
+
+def test_the_repair_that_a_method_brings_is_named_when_there_is_no_data_for_it(
+    tmp_path: Path,
+) -> None:
+    scored = secateur(*SCORE, "--method", "fair", "-o", "s.safetensors", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    fair = (*LATER, "--method", "fair", "--json")
+    bare = document(secateur(*fair, "-o", "bare", cwd=tmp_path))
+    assert bare["left_out"] == ["accuracy", "least_squares"]
+    whole = document(secateur(*fair, "--data", DATA, "-o", "whole", cwd=tmp_path))
+    assert whole["left_out"] == []
+    assert "least_squares" in whole["measures"]["pruned"]["accuracy"]
+    plans = [(tmp_path / run / "plan.safetensors").read_bytes() for run in ("bare", "whole")]
+    assert plans[0] == plans[1]

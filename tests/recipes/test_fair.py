@@ -238,7 +238,13 @@ def test_with_an_alpha_and_a_budget_it_ends_where_the_budget_holds() -> None:
     assert len(plan.about["recipe"]["rounds"]) < 20
     (budget,) = plan.about["budgets"]
     assert budget["met"]
-    assert units(plan) >= 0.2 * 28  # not as far as the last round could go
+    assert units(plan) >= 0.2 * 28
+    question = asked(to="units=0.8")
+    _, further = Fair(alpha=0.5).decide(question)
+    assert units(further) < 0.7 * 28
+    _, plan = Fair(alpha=0.5, rounds=2).decide(question)
+    _, enough = Fair().decide(question)
+    assert equal(plan, enough)  # not as far as it may
 
 
 def test_rounds_that_do_not_get_there_say_how_near_they_came() -> None:

@@ -158,6 +158,12 @@ def test_more_classes_never_separate_less(shape: tuple[int, ...]) -> None:
         assert bool((some <= whole + 1e-6).all())
 
 
+@pytest.mark.parametrize("positions", [1, 2, 3, 4, 5])
+def test_points_of_few_coordinates_are_projected_and_numbers_are_not(positions: int) -> None:
+    x, how = drawn(9, 3, 1, positions), Utilization(directions=4)
+    close(columns(x, THREE, how), by_hand(x.flatten(2), THREE, how))
+
+
 def test_a_class_of_one_sample_is_left_out() -> None:
     x = drawn(9, 3)
     alone = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 3])

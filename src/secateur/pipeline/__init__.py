@@ -8,7 +8,7 @@ from secateur.pipeline.rebuild import rebuild
 from secateur.pipeline.remeasure import remeasure
 from secateur.pipeline.request import Request
 from secateur.pipeline.result import Result
-from secateur.pipeline.run import run
+from secateur.pipeline.run import run, task_of
 from secateur.pipeline.verify import Check, verify
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "remeasure",
     "run",
     "score_once",
+    "task_of",
     "verify",
 ]

@@ -43,8 +43,7 @@ def run(
         FileError: the folder cannot be written, or holds something else or another run.
         SecateurError: whatever `prune` raises. The folder is then as it was.
     """
-    given = None if request.scores is None else read_scores(request.scores)
-    job = job_of(request, given)
+    job = task_of(request)
     with claimed(Path(folder)) as path:
         if (path / RECORD.file).exists():  # said before anything long is loaded
             record = RECORD.load(path / RECORD.file)
@@ -58,6 +57,15 @@ def run(
         result = carry_out(job, model, example_of(request, model, of, job), of, shelf, report)
         shelf.finish()
     return result
+
+
+def task_of(request: Request) -> Job:
+    """What the request means; the scores that it names are read.
+
+    Raises:
+        SecateurError: one of its texts makes no sense, or the scores cannot be read.
+    """
+    return job_of(request, None if request.scores is None else read_scores(request.scores))
 
 
 def dense(request: Request) -> nn.Module:

@@ -52,7 +52,7 @@ class Utilization(Saliency):
         directions: how many.
         per_class: samples of each class that are compared at most; None: all.
         pairs: how many pairs of classes are compared at most. The default is all pairs of 100
-            classes; of more, as many pairs are drawn, so that every class is in some.
+            classes; of more, about as many are drawn, so that every class is in some.
         before: look at the layer's own output, before normalisation and activation function.
     """
 

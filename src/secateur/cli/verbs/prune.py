@@ -9,7 +9,7 @@ import typer
 from secateur import data
 from secateur.cli.asked import Prune
 from secateur.cli.screen import progress, show_json, show_measures
-from secateur.pipeline import Request
+from secateur.pipeline import Request, task_of
 from secateur.pipeline import run as run_request
 
 
@@ -19,11 +19,12 @@ def run(asked: Prune) -> int:
     loaded = data.load(request.data) if request.data is not None else None
     with progress() as report:
         result = run_request(request, asked.out, loaded, report)
+    missing = left_out(request)
     if asked.json:
         show_json(
             {
                 "run": str(asked.out),
-                "left_out": left_out(request),
+                "left_out": missing,
                 "measures": result.measures,
                 "certificate": result.certificate.to_json(),
             }
@@ -34,8 +35,8 @@ def run(asked: Prune) -> int:
             typer.echo(f"recipe {result.recipe}")
         if request.scores is not None:
             typer.echo(f"decided by the scores in {request.scores}")
-        if left_out(request):
-            typer.echo(f"left out without data: {', '.join(left_out(request))}")
+        if missing:
+            typer.echo(f"left out without data: {', '.join(missing)}")
         typer.echo(f"certificate {result.certificate}\nwritten to {asked.out}")
     return 0 if result.holds else 1
 
@@ -44,7 +45,8 @@ def left_out(request: Request) -> list[str]:
     """What could not be done for want of data."""
     if request.data is not None:
         return []
-    return ["accuracy", *request.repair, *["recalibration"] * (request.recalibrate is not False)]
+    task = task_of(request)
+    return ["accuracy", *task.repairs, *["recalibration"] * task.recalibrate]
 
 
 def request_of(asked: Prune) -> Request:
