@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 
@@ -30,9 +31,9 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
         before = chosen.get(activation.writer or "")
         if activation.writer is None or (before and need.first):
             continue
-        if before is None or bool((_units(group, activation) >= _units(group, before)).all()):
+        if before is None or bool((_units(activation, group.size) >= _units(before, group.size)).all()):
             chosen[activation.writer] = activation
-        seen |= _units(group, activation)
+        seen |= _units(activation, group.size)
     hidden = [] if shown is not group.activations else _weights(group)
     hidden = [name for name in hidden if name not in chosen]
     if hidden or not bool(seen.all()):
@@ -67,7 +68,7 @@ def shown_alone(group: Group) -> tuple[Activation, ...]:
 
 def all_of_them(group: Group, shown: Iterable[Activation]) -> bool:
     """Whether every unit of the group is seen in each of these activations."""
-    return all(bool(_units(group, activation).all()) for activation in shown)
+    return all(bool(_units(activation, group.size).all()) for activation in shown)
 
 
 def _weights(group: Group) -> list[str]:
@@ -75,8 +76,9 @@ def _weights(group: Group) -> list[str]:
     return [member.name for member in written(group) if len(member.shape) > 1]
 
 
-def _units(group: Group, activation: Activation) -> torch.Tensor:
+@lru_cache(maxsize=512)
+def _units(activation: Activation, size: int) -> torch.Tensor:
     """bool (n,): which units are seen; a part of them where the producer's work was split."""
-    seen = torch.zeros(group.size, dtype=torch.bool)
+    seen = torch.zeros(size, dtype=torch.bool)
     seen[activation.unit_of[activation.unit_of >= 0]] = True
     return seen
