@@ -1,13 +1,15 @@
-"""Accuracy against multiply-accumulates, of five ways to prune: one shot, recalibrated, fine-tuned.
+"""Accuracy against multiply-accumulates, of ways to prune: one shot, recalibrated, fine-tuned.
 
     python benchmarks/networks.py       # trains the networks once
     python benchmarks/frontier.py       # writes benchmarks/results/frontier.json and frontier.md,
                                         # and docs/methods/frontier.svg
 
 `fair`, one Taylor ranking, L1 and random units at uniform rates are scored once; `oracle` runs once
-to the tightest budget, and its steps give the looser ones. Recalibrated: BatchNorm statistics from 512
-training images. Fine-tuned: two epochs of the same plain SGD on the 8,500 training images for all. Test
-accuracy on 2,000 images. A killed run goes on where it was; `--draw` draws what is there.
+to the tightest budget, and its steps give the looser ones. "+ ls": repaired by `least_squares` on 512
+training images without labels, which is what the recipe `fair` does by itself. Recalibrated: BatchNorm
+statistics from the same images. Fine-tuned: two epochs of the same plain SGD on the 8,500 training
+images for all. Test accuracy on 2,000 images. A killed run goes on where it was;
+`--draw` draws what is there.
 """
 
 from __future__ import annotations
@@ -56,9 +58,11 @@ WAYS: dict[str, Allocator] = {
     "l1, uniform": sec.Uniform("l1"),
     "random, uniform": sec.Uniform("random 0"),
     "oracle": sec.Ranked("oracle"),
+    "fair + ls": sec.Tolerance(),
+    "taylor, ranked + ls": sec.Ranked("taylor"),
 }
 LOOKS = {"fair": "ko-", "oracle": "ks--", "taylor, ranked": "k^:", "l1, uniform": "kv-.",
-         "random, uniform": "kx:"}  # fmt: skip
+         "random, uniform": "kx:", "fair + ls": "ko-", "taylor, ranked + ls": "k^:"}  # fmt: skip
 STAGES = {"accuracy": "one shot", "recalibrated": "recalibrated", "finetuned": "fine-tuned"}
 
 
@@ -101,10 +105,13 @@ def run(name: str, seed: int, missing: Sequence[str]) -> Iterator[dict[str, Any]
         for kept in KEPT:
             plan = sec.allocate(groups, scores, how, sec.macs(kept))
             reached = round(plan.about["budgets"][0]["reached"], 4)
+            small = sec.shrink(model, plan)
+            if way.endswith("+ ls"):
+                sec.least_squares(small, model, plan, unlabelled(seed))
             yield {**same, "way": way, "asked": kept, "kept": reached,
                    "left": [int(plan.masks[g.name].sum()) for g in groups],
                    "scoring_seconds": round(seconds, 1),
-                   **stages(sec.shrink(model, plan), seed)}  # fmt: skip
+                   **stages(small, seed)}  # fmt: skip
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:
@@ -122,6 +129,8 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
             lines += [line(["way", *KEPT]), line(["---"] * (1 + len(KEPT)))]
             for way in LOOKS:
                 mine = [r for r in own if r["way"] == way]
+                if not mine:
+                    continue
                 cells = [percent([r[stage] for r in mine if r["asked"] == k]) for k in KEPT]
                 lines.append(line([way, *cells]))
     return "\n".join(lines) + "\n"
@@ -137,10 +146,13 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
         for (stage, title), axis in zip(STAGES.items(), across, strict=True):
             for way, look in LOOKS.items():
                 mine = [r for r in own if r["way"] == way]
+                if not mine:
+                    continue
                 points = [[r for r in mine if r["asked"] == k] for k in KEPT]
                 x = [100 * mean(r["kept"] for r in at) for at in points if at]
                 y = [100 * mean(r[stage] for r in at) for at in points if at]
-                axis.plot(x, y, look, label=way, markersize=4, linewidth=1, markerfacecolor="none")
+                inside = "black" if way.endswith("+ ls") else "white"
+                axis.plot(x, y, look, label=way, markersize=4, linewidth=1, markerfacecolor=inside)
             whole = [r[stage] for r in own if r["way"] == "dense"]
             if whole:
                 axis.axhline(100 * mean(whole), color="0.6", linewidth=0.8)
@@ -150,7 +162,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("multiply-accumulates kept, %", fontsize=9)
     figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
+        *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
     )
     return figure
 
@@ -169,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--only", nargs="*", default=NETWORKS[::-1])
+    parser.add_argument("--ways", nargs="*", default=("dense", *WAYS), help="some ways only")
     parser.add_argument("--draw", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -178,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in () if options.draw else options.only:
         for seed in SEEDS:
             done = [r["way"] for r in rows if (r["network"], r["seed"]) == (name, seed)]
-            missing = [w for w in ("dense", *WAYS) if done.count(w) < (w == "dense" or len(KEPT))]
+            missing = [w for w in options.ways if done.count(w) < (w == "dense" or len(KEPT))]
             rows = [r for r in rows if (r["network"], r["seed"]) != (name, seed)
                     or r["way"] not in missing]  # fmt: skip
             for found in run(name, seed, missing) if missing else ():

@@ -67,25 +67,36 @@ def test_large_samples_are_worked_on_in_pieces() -> None:
     assert torch.equal(numbers(x, 3)[1:2], numbers(x[1:2], 1))
 
 
+MANY = 10**6
+Rows = list[tuple[int, int]]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), max_size=20), st.integers(1, 4))
-def test_of_each_class_those_of_lowest_number_stay(rows: list[tuple[int, int]], most: int) -> None:
+def test_of_each_class_those_of_lowest_number_stay(rows: Rows, most: int) -> None:
     classes, order = (torch.tensor([row[i] for row in rows], dtype=torch.int64) for i in (0, 1))
     expected = []
     for label in range(4):
         own = sorted((n, i) for i, (c, n) in enumerate(rows) if c == label)
         expected += [i for _, i in own[:most]]
-    assert lowest(classes, order, most).tolist() == sorted(expected)
-    assert lowest(classes, order, None).tolist() == list(range(len(rows)))
+    assert lowest(classes, order, most, MANY).tolist() == sorted(expected)
+    assert lowest(classes, order, None, MANY).tolist() == list(range(len(rows)))
 
 
-@given(st.permutations(range(12)), st.integers(1, 11), st.integers(1, 4))
+@given(
+    st.lists(st.integers(0, 5), min_size=2, max_size=30), st.integers(1, 29), st.data(),
+    st.sampled_from([2, 3, None]), st.integers(0, 20),
+)  # fmt: skip
 def test_two_parts_together_keep_what_the_whole_keeps(
-    numbers_: list[int], cut: int, most: int
+    labels: list[int], cut: int, data: st.DataObject, per_class: int | None, total: int
 ) -> None:
-    order = torch.tensor(numbers_)
-    classes = torch.arange(12) % 3
-    whole = lowest(classes, order, most)
-    first = lowest(classes[:cut], order[:cut], most)
-    second = lowest(classes[cut:], order[cut:], most) + cut
+    order = torch.tensor(data.draw(st.permutations(range(len(labels)))))
+    classes = torch.tensor(labels)
+    whole = lowest(classes, order, per_class, total)
+    first = lowest(classes[:cut], order[:cut], per_class, total)
+    second = lowest(classes[cut:], order[cut:], per_class, total) + min(cut, len(labels))
     both = torch.cat([first, second])
-    assert torch.equal(both[lowest(classes[both], order[both], most)], whole)
+    kept = both[lowest(classes[both], order[both], per_class, total)]
+    assert torch.equal(kept, whole)
+    kinds = len(set(labels))
+    assert len(whole) <= max(4, total, 2 * min(kinds, max(2, total // 2)))
+    assert len(classes[whole].unique()) == min(kinds, max(2, total // 2))

@@ -573,3 +573,23 @@ def test_the_device_follows_the_model() -> None:
     for name in here:
         for group in here[name]:
             torch.testing.assert_close(there[name][group], here[name][group])
+
+
+def test_what_a_layer_keeps_is_bounded_whatever_comes() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 20)).eval()
+    torch.manual_seed(0)
+    x, y = torch.randn(400, 1, 8, 8), torch.arange(400) % 20
+    groups = sec.groups(model, x[:2])
+    each = 6 * 36 * 4  # bytes of a sample: six maps of 36 positions, fewer than the directions
+    for samples, per_class, kinds in ((400, 20, 20), (100, 5, 20), (45, 2, 20), (30, 2, 15)):
+        how = Utilization(per_class=None, memory=samples * each)
+        states = [
+            observe(model, groups, parts, how)
+            for parts in ([(x, y)], [(x[200:], y[200:]), (x[:200], y[:200])])
+        ]
+        state = states[0]["utilization"]["0"]
+        classes = state["0.weight: class []"]
+        assert state["0.weight: values []"].numel() * 4 <= max(samples, 4) * each
+        assert classes.bincount(minlength=20).tolist().count(per_class) == kinds
+        scores = [finish(found, groups, how)["utilization"]["0"] for found in states]
+        assert torch.allclose(scores[0], scores[1], rtol=1e-5)

@@ -126,13 +126,19 @@ class Tolerance:
         steps = order.step(self.alpha)
         larger = "a larger alpha, or none: then the smallest that meets the budget is found"
         check_met(order.masks(steps), wanted, larger)
-        if order.steps and not steps and not order.fixed and not wanted:
+        if not wanted and not _leave(order, steps) and _leave(order, order.steps):
+            some = first(order.steps, lambda taken: _leave(order, taken))
             raise PlanError(
                 f"nothing leaves at alpha={self.alpha:g}",
                 where="Tolerance",
-                hint=f"the first units leave at alpha={order.alpha(1)!r}",
+                hint=f"the first units leave at alpha={order.alpha(some)!r}",
             )
         return steps
+
+
+def _leave(order: Staircase, steps: int) -> bool:
+    """Whether any unit is gone; of coupled layers the first step may be one of them alone."""
+    return any(not bool(mask.all()) for mask in order.masks(steps).values())
 
 
 def _check_alpha(alpha: object) -> None:

@@ -29,21 +29,38 @@ def priorities(batch: Batch, seed: int) -> Tensor:
         some = max(1, _CHUNK // max(rows.shape[1], 1))
         parts = [(_whole(part) * factors).sum(1) for part in rows.split(some)]
         total = total + torch.cat(parts)
-    for factor in _MIX:  # sums of products are no good in their low bits
-        total = (total ^ (total >> 29)) * factor
-    return total ^ (total >> 32)
+    return _mixed(total)
 
 
-def lowest(classes: Tensor, order: Tensor, most: int | None) -> Tensor:
-    """Which rows stay: of each class at most so many, those of lowest priority; int64, ascending."""
-    if most is None:
-        return torch.arange(len(classes), device=classes.device)
+def lowest(classes: Tensor, order: Tensor, per_class: int | None, total: int) -> Tensor:
+    """Which rows stay: those of lowest priority in each class; int64, ascending.
+
+    Each class keeps equally many: at most `per_class`, and in all about `total`. Where not even two
+    of each class fit, some classes leave, the same ones wherever they are seen.
+
+    What stays of two parts' rows together is what would have stayed of the whole: with more
+    classes each keeps fewer, and who leaves of fewer leaves of more as well.
+    """
+    labels = classes.unique()
+    fitting = max(2, total // 2)
+    each = max(2, total // max(1, min(len(labels), fitting)))
+    most = each if per_class is None else min(per_class, each)
     ranked = order.argsort(stable=True)
+    if len(labels) > fitting:
+        some = labels[_mixed(labels * _MIX[0]).argsort()[:fitting]]
+        ranked = ranked[torch.isin(classes[ranked], some)]
     ranked = ranked[classes[ranked].argsort(stable=True)]  # by class, inside it by priority
     sizes = classes[ranked].unique_consecutive(return_counts=True)[1]
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     place = torch.arange(len(ranked), device=classes.device) - starts
     return ranked[place < most].sort().values
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """Whole numbers as random ones; sums of products are no good in their low bits."""
+    for factor in _MIX:
+        numbers = (numbers ^ (numbers >> 29)) * factor
+    return numbers ^ (numbers >> 32)
 
 
 def _whole(values: Tensor) -> Tensor:

@@ -31,7 +31,9 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
         before = chosen.get(activation.writer or "")
         if activation.writer is None or (before and need.first):
             continue
-        if before is None or bool((_units(activation, group.size) >= _units(before, group.size)).all()):
+        if before is None or bool(
+            (_units(activation, group.size) >= _units(before, group.size)).all()
+        ):
             chosen[activation.writer] = activation
         seen |= _units(activation, group.size)
     hidden = [] if shown is not group.activations else _weights(group)

@@ -13,6 +13,7 @@ from secateur.saliency.labels import classes_of
 from secateur.saliency.need import Need
 from secateur.saliency.priority import lowest, priorities
 from secateur.saliency.protocol import ROWS, Saliency, Seen, State
+from secateur.saliency.shown import Shown
 from secateur.saliency.sites import all_of_them, sites
 from secateur.saliency.wasserstein import directions, largest_distance, pairs_of
 from secateur.types.group import Group
@@ -40,9 +41,9 @@ class Utilization(Saliency):
     So is an attention head, which its query, key and value layers write.
 
     Memory: per layer and unit, `min(H * W, directions)` float32 numbers for each of at most
-    `per_class` samples of every class, and little more to compare them: lower `per_class` or
-    `directions` where there are many classes. Which samples are kept follows from the seed and the
-    samples themselves, not from their order.
+    `per_class` samples of every class, and little more to compare them; at most `memory` bytes a
+    layer, if need be with fewer samples of each class, or fewer classes. Which samples are kept
+    follows from the seed and the samples themselves, not from their order.
 
     Source: Lin et al., FAIR-Pruner, arXiv 2508.02291. There, units are looked at behind the
     activation function (first release) or at the layer's own output (package 2.16).
@@ -54,6 +55,7 @@ class Utilization(Saliency):
         pairs: how many pairs of classes are compared at most. The default is all pairs of 100
             classes; of more, about as many are drawn, so that every class is in some.
         before: look at the layer's own output, before normalisation and activation function.
+        memory: bytes that one layer may keep; two samples of two classes are kept in any case.
     """
 
     seed: int = 0
@@ -61,9 +63,10 @@ class Utilization(Saliency):
     per_class: int | None = 32
     pairs: int = 4950
     before: bool = False
+    memory: int = 2**26
 
     def __post_init__(self) -> None:
-        least = {"directions": 1, "pairs": 1, "per_class": 2}
+        least = {"directions": 1, "pairs": 1, "per_class": 2, "memory": 1}
         for name, lowest_ in least.items():
             value: object = getattr(self, name)
             if value is None and name == "per_class":
@@ -96,7 +99,7 @@ class Utilization(Saliency):
         if held:
             classes = torch.cat([state[layer + _CLASS], classes])
             order = torch.cat([state[layer + _PRIORITY], order])
-        stay = lowest(classes, order, self.per_class)
+        stay = lowest(classes, order, self.per_class, self._fitting(site))
         new = stay[stay >= held] - held
         if held and not len(new):
             return state
@@ -130,8 +133,9 @@ class Utilization(Saliency):
             if layer + _CLASS not in state:
                 raise ScoreError(f"{site.module} did not run on any batch", where=group.name)
             _check_one_space(state[layer + _POSITIONS].unique(), group.name)
-            stay = lowest(state[layer + _CLASS], state[layer + _PRIORITY], self.per_class)
             classes, values = (state[layer + key] for key in (_CLASS, _VALUES))
+            total = self.memory // (values[0].numel() * values.element_size())
+            stay = lowest(classes, state[layer + _PRIORITY], self.per_class, total)
             if len(stay) < len(classes):  # two parts of the data kept more than one does
                 classes, values = classes[stay], values[stay]
             units = site.unit_of[site.unit_of >= 0].unique()
@@ -163,6 +167,13 @@ class Utilization(Saliency):
         rows = [(classes == label).nonzero().flatten() for label in labels]
         onto = self._directions(values) if 1 < values.shape[2] < self.directions else None
         return largest_distance(values, rows, pairs, onto)
+
+    def _fitting(self, site: Shown) -> int:
+        """How many samples of a layer may be kept."""
+        units = int((site.count > 0).sum())
+        positions = round(float(site.count.max()) / len(site.values))
+        numbers = units * min(positions, self.directions)
+        return self.memory // (numbers * site.values.element_size())
 
     def _sliced(self, points: Tensor) -> Tensor:
         """Projections where they are fewer numbers than the points."""
