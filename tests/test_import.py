@@ -9,20 +9,19 @@ import sys
 
 import pytest
 
-SECONDS = 0.3  # of processor time, over and above `import torch`
+SHARE = 0.4  # of what `import torch` takes, in the same process: on a busy machine both take longer
 
-# One process measures one import, and the first use of every public name, after torch is there.
-# Processor time, not the clock: other jobs on the machine lengthen the clock and hardly change what
-# this process itself has to do.
+# One process measures both imports, and the first use of every public name, in processor time.
 MEASURE = """
 import gc, json, sys, time
-import torch
 gc.disable()  # when a walk over all of torch's objects falls due is chance, and costs 0.1 s
-before, begin = set(sys.modules), time.process_time()
+begin = time.process_time()
+import torch
+before, between = set(sys.modules), time.process_time()
 import secateur
 public = [getattr(secateur, name) for name in secateur.__all__]  # loaded on first use
-seconds = time.process_time() - begin
-print(json.dumps({"seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+share = (time.process_time() - between) / (between - begin)
+print(json.dumps({"share": share, "modules": sorted(set(sys.modules) - before)}))
 """
 
 HEAVY = {
@@ -50,7 +49,7 @@ def _measure() -> tuple[float, set[str]]:
         [sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=120
     )
     found = json.loads(done.stdout)
-    return found["seconds"], {name.split(".")[0] for name in found["modules"]}
+    return found["share"], {name.split(".")[0] for name in found["modules"]}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def measured() -> list[tuple[float, set[str]]]:
 
 
 def test_it_adds_little_to_torch(measured: list[tuple[float, set[str]]]) -> None:
-    assert statistics.median(seconds for seconds, _ in measured) <= SECONDS
+    assert statistics.median(share for share, _ in measured) <= SHARE
 
 
 def test_it_brings_in_nothing_heavy(measured: list[tuple[float, set[str]]]) -> None:

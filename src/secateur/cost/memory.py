@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from secateur.types.call import run, tensors
+from secateur.types.dispatch import Dispatch
 from secateur.types.untouched import untouched
 
 
@@ -42,7 +42,7 @@ def _on_its_own(value: Any) -> Any:
     return value
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(Dispatch):
     """Counts the storage of every operator's output while it lives; views share one."""
 
     def __init__(self, excluded: Iterable[Tensor]) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.types.batches import Batch
 from secateur.types.call import run, tensors
+from secateur.types.dispatch import Dispatch
 from secateur.types.outputs import output_tensors
 from secateur.types.untouched import untouched
 
@@ -56,7 +56,7 @@ def probe(model: nn.Module, layers: Iterable[str], batch: Batch) -> Probe:
     return Probe(dict(seen.layers), straight)
 
 
-class _Seen(TorchDispatchMode):
+class _Seen(Dispatch):
     """Counts which operators use what a layer returned; weakly, so that nothing is kept alive."""
 
     def __init__(self) -> None:

@@ -103,9 +103,9 @@ class Utilization(Saliency):
         new = stay[stay >= held] - held
         if held and not len(new):
             return state
-        points = site.points(new)[1]
+        points = site.points(new if len(new) < batch.samples else None)[1]
         where = f"{seen.group.name}, {batch.where}"
-        if not bool(torch.isfinite(points).all()):
+        if not _finite(points):
             raise ScoreError(
                 f"{site.activation.module} has an {site.activation.place.value} that is NaN or"
                 " infinite",
@@ -184,6 +184,11 @@ class Utilization(Saliency):
         found = directions(positions, self.directions, derive(self.seed, "directions", positions))
         moved: Tensor = found.to(points.device, points.dtype)
         return moved
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether all are; a sum tells it sooner, unless it is too large."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _check_one_space(positions: Tensor, where: str) -> None:

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,21 +110,24 @@ def _distances(
 def _quantiles(values: Tensor, classes: Sequence[Tensor], steps: _Steps) -> Tensor:
     """Rows whose L1 distance is that of the classes, (units, classes, directions * steps)."""
     _, units, slices = values.shape
+    if len(steps.ranks) == 1:
+        sizes = len(classes), len(classes[0])
+        found = _sorted(values[torch.cat(list(classes))].unflatten(0, sizes).permute(2, 0, 3, 1))
+        return found.mul_(1 / sizes[1]).flatten(2)
     table = values.new_empty(units, len(classes), slices, len(steps.widths))
     for size, ranks in steps.ranks.items():  # classes of one size are sorted at once
         alike = [number for number, rows in enumerate(classes) if len(rows) == size]
         rows = torch.cat([classes[number] for number in alike])
         found = values[rows].unflatten(0, (len(alike), size))  # (classes, size, units, directions)
-        found = _sorted(found.permute(2, 0, 3, 1))
-        if len(steps.ranks) > 1:
-            found = found[..., ranks.to(values.device)]
+        found = _sorted(found.permute(2, 0, 3, 1))[..., ranks.to(values.device)]
         table[:, torch.tensor(alike, device=values.device)] = found
     return table.mul_(steps.widths.to(values.device, values.dtype)).flatten(2)
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """Ascending along the last dim."""
+    """Ascending along the last dim, in memory of its own."""
     if values.device.type != "cpu":
         return values.sort(-1).values
-    # numpy sorts many short rows several times faster than torch
-    return torch.from_numpy(np.sort(values.contiguous().numpy(), axis=-1))
+    rows = values.clone(memory_format=torch.contiguous_format)
+    rows.numpy().sort(axis=-1)  # many short rows: several times faster than torch
+    return rows

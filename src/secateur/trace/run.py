@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.errors import ModelError
 from secateur.trace.flow import flow_of, note_use
@@ -21,12 +20,13 @@ from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
 from secateur.trace.tape import Tape
 from secateur.types.call import call, cloned
+from secateur.types.dispatch import Dispatch
 from secateur.types.equation import Attribute
 from secateur.types.group import Place
 from secateur.types.outputs import output_tensors
 
 
-class LabelMode(TorchDispatchMode):
+class LabelMode(Dispatch):
     """Runs every operator, then its rule."""
 
     def __init__(self, tape: Tape) -> None:
