@@ -81,3 +81,15 @@ def test_it_prints_nothing_and_warns_of_nothing() -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_finding_groups_does_not_bring_in_the_compiler() -> None:
+    code = (
+        "import sys, torch, secateur as sec; from torch import nn;"
+        "sec.groups(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)), torch.zeros(1, 2));"
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == ["False", "False"]

@@ -271,8 +271,8 @@ def test_any_two_signals() -> None:
     scores = Scores({"magnitude": {"g0": torch.arange(9.0)}, "taylor": {"g0": torch.arange(9.0)}})
     plan = allocate(rows([9]), scores, Tolerance("magnitude", "taylor", alpha=0.0), None)
     assert plan.masks["g0"].tolist() == [False] * 4 + [True] * 5
-    plan = allocate(rows([9]), scores, Tolerance("taylor", "taylor", alpha=0.0), None)
-    assert plan.removed == 4
+    with pytest.raises(OptionError, match="both go by"):
+        Tolerance("taylor", "taylor", alpha=0.0)
 
 
 def test_layers_count_where_both_signals_have_them() -> None:

@@ -150,5 +150,18 @@ def test_the_repair_that_a_method_brings_is_named_when_there_is_no_data_for_it(
     whole = document(secateur(*fair, "--data", DATA, "-o", "whole", cwd=tmp_path))
     assert whole["left_out"] == []
     assert "least_squares" in whole["measures"]["pruned"]["accuracy"]
+    assert whole["measures"]["repairs"]["least_squares"]["changed"]
+    for run in ("bare", "whole"):
+        done = secateur("verify", run, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+    network = tmp_path / "whole" / "model.safetensors"
+    tensors = safetensors.torch.load_file(network)
+    assert any(not torch.equal(t, before) for t, before in zip(
+        tensors.values(), safetensors.torch.load_file(tmp_path / "bare" / network.name).values(),
+        strict=True,
+    ))  # fmt: skip
+    refused_ = secateur(*LATER, "--repair", "fold_means", "-o", "third", cwd=tmp_path)
+    assert refused_.returncode == 2
+    assert "fold_means needs data" in refused_.stderr
     plans = [(tmp_path / run / "plan.safetensors").read_bytes() for run in ("bare", "whole")]
     assert plans[0] == plans[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import secateur as sec
 from secateur.errors import OptionError, UnknownNameError
@@ -42,10 +44,47 @@ def test_a_repair_does_what_its_function_does_on_the_same_samples() -> None:
 
 
 def test_least_squares_is_not_followed_by_recalibration_unless_asked() -> None:
-    assert job("taylor", "macs=0.5").recalibrate
-    assert job("taylor", "macs=0.5", repair="fold_means").recalibrate
-    assert not job("taylor", "macs=0.5", repair="least_squares").recalibrate
-    assert job("taylor", "macs=0.5", repair="least_squares", recalibrate=True).recalibrate
+    for choices, again in (
+        ({}, True),
+        ({"repair": "fold_means"}, True),
+        ({"repair": "least_squares"}, False),
+        ({"repair": "least_squares", "recalibrate": True}, True),
+        ({"recalibrate": False}, False),
+    ):
+        reached = pruned(method="magnitude", **choices).measures["pruned"]["accuracy"]
+        assert ("recalibrated" in reached) == again
+
+
+def test_where_least_squares_can_repair_nothing_statistics_are_measured_again() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3),
+        nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    ).eval()  # fmt: skip
+    found = sec.prune(model, data=images(), to="macs=0.6", samples=200, repair="least_squares")
+    assert not found.measures["repairs"]["least_squares"]["changed"]
+    assert "recalibrated" in found.measures["pruned"]["accuracy"]
+
+
+class Shuffled:
+    """Batches in an order that torch's random state decides."""
+
+    def __iter__(self) -> Iterator[Any]:
+        train = images().train
+        return iter(train.batches(50, shuffle=True))
+
+
+def test_equal_arguments_give_equal_weights_whatever_the_random_state() -> None:
+    scores = sec.prune(small(), data=images(), to="macs=0.6", samples=200).scores
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        found.append(
+            sec.prune(small(), data=Shuffled(), scores=scores, to="macs=0.6", samples=100,
+                      repair="least_squares")
+        )  # fmt: skip
+    for name, value in found[0].model.state_dict().items():
+        assert torch.equal(value, found[1].model.state_dict()[name])
 
 
 def test_fair_brings_least_squares_and_the_caller_has_the_last_word() -> None:
@@ -64,6 +103,30 @@ def test_names_that_make_no_sense_are_refused_before_anything_runs() -> None:
         job("taylor", "macs=0.5", repair=("none", "fold_means"))
     with pytest.raises(OptionError, match="twice"):
         job("taylor", "macs=0.5", repair=("fold_means", "fold_means"))
+
+
+def test_an_order_that_adds_the_same_twice_is_refused() -> None:
+    assert job("taylor", "macs=0.5", repair=("fold_means", "least_squares")).repairs
+    with pytest.raises(OptionError, match="after least_squares"):
+        job("taylor", "macs=0.5", repair=("least_squares", "fold_means"))
+
+
+def test_what_was_repaired_and_what_not_is_told() -> None:
+    found = pruned(method="taylor", repair="least_squares")
+    told = found.measures["repairs"]["least_squares"]
+    assert set(told["changed"]) <= {"3", "7"}
+    assert told["changed"]["7"] == ["7.weight", "7.bias"]
+    assert "Ranked(by='taylor'" in found.decision
+
+
+def test_a_tolerance_has_its_second_signal_scored_too() -> None:
+    found = pruned(method="magnitude", allocator="tolerance?protect=taylor")
+    assert set(found.scores) == {"magnitude", "taylor"}
+    assert "meets (alpha" in found.decision
+    with pytest.raises(UnknownNameError, match="tailor"):
+        job("magnitude", "macs=0.5", allocator="tolerance?protect=tailor")
+    with pytest.raises(OptionError, match="both go by"):
+        job("magnitude", "macs=0.5", allocator="tolerance?protect=magnitude")
 
 
 @pytest.mark.parametrize("name", REPAIRS)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from secateur.saliency.priority import lowest, priorities
+from secateur.saliency.priority import kept_rows, priorities
 from secateur.types.batches import Batch
 
 
@@ -78,8 +78,8 @@ def test_of_each_class_those_of_lowest_number_stay(rows: Rows, most: int) -> Non
     for label in range(4):
         own = sorted((n, i) for i, (c, n) in enumerate(rows) if c == label)
         expected += [i for _, i in own[:most]]
-    assert lowest(classes, order, most, MANY).tolist() == sorted(expected)
-    assert lowest(classes, order, None, MANY).tolist() == list(range(len(rows)))
+    assert kept_rows(classes, order, most, MANY).tolist() == sorted(expected)
+    assert kept_rows(classes, order, None, MANY).tolist() == list(range(len(rows)))
 
 
 @given(
@@ -91,11 +91,11 @@ def test_two_parts_together_keep_what_the_whole_keeps(
 ) -> None:
     order = torch.tensor(data.draw(st.permutations(range(len(labels)))))
     classes = torch.tensor(labels)
-    whole = lowest(classes, order, per_class, total)
-    first = lowest(classes[:cut], order[:cut], per_class, total)
-    second = lowest(classes[cut:], order[cut:], per_class, total) + min(cut, len(labels))
+    whole = kept_rows(classes, order, per_class, total)
+    first = kept_rows(classes[:cut], order[:cut], per_class, total)
+    second = kept_rows(classes[cut:], order[cut:], per_class, total) + min(cut, len(labels))
     both = torch.cat([first, second])
-    kept = both[lowest(classes[both], order[both], per_class, total)]
+    kept = both[kept_rows(classes[both], order[both], per_class, total)]
     assert torch.equal(kept, whole)
     kinds = len(set(labels))
     assert len(whole) <= max(4, total, 2 * min(kinds, max(2, total // 2)))

@@ -15,7 +15,10 @@ from secateur.types.scores import Scores
 
 
 def allocate(
-    groups: Groups, scores: Scores, how: Allocator, to: Budget | str | Sequence[Budget | str] | None
+    groups: Groups,
+    scores: Scores,
+    how: Allocator,
+    to: Budget | str | Sequence[Budget | str] | None = None,
 ) -> Plan:
     """Choose which units stay, so that the budget holds.
 

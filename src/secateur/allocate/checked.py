@@ -60,14 +60,16 @@ def check_limits(floor: int | float, round_to: int, where: str) -> None:
     Raises:
         OptionError: neither a fraction between 0 and 1 nor a number of units from 1.
     """
-    fraction = isinstance(floor, float)
-    if not (0.0 < floor < 1.0 if fraction else floor >= 1):
+    sound = 0.0 < floor < 1.0 if isinstance(floor, float) else type(floor) is int and floor >= 1
+    if not sound:
         raise OptionError(
             f"floor={floor!r} is neither a fraction between 0 and 1 nor a number of units",
             where=where,
             hint="floor=0.1 keeps a tenth of every group, floor=4 keeps four units",
         )
-    if round_to < 1:
+    if type(round_to) is not int or round_to < 1:
         raise OptionError(
-            f"round_to={round_to} is no width", where=where, hint="round_to=8 keeps multiples of 8"
+            f"round_to={round_to!r} is no width",
+            where=where,
+            hint="round_to=8 keeps multiples of 8",
         )

@@ -66,6 +66,12 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         check_limits(self.floor, self.round_to, "Tolerance")
+        if self.removal == self.protect:
+            raise OptionError(
+                f"what leaves and what is protected both go by {self.removal!r}",
+                where="Tolerance",
+                hint='two signals, as removal="magnitude", protect="taylor"',
+            )
         if self.alpha is not None:
             _check_alpha(self.alpha)
         if isinstance(self.coupled, type) or not isinstance(self.coupled, Coupled):

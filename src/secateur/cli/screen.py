@@ -38,6 +38,9 @@ def show_measures(measures: Mapping[str, Any]) -> None:
     console.print(shown)
     for budget in measures["budgets"]:
         typer.echo(f"budget {budget_line(budget)}")
+    for name, done in measures.get("repairs", {}).items():
+        left = "".join(f"\n    {layer}: left, {why}" for layer, why in done["left"].items())
+        typer.echo(f"{name}: {len(done['changed'])} layers repaired{left}")
 
 
 @contextmanager

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
 import torch.nn.functional as F
 from torch import nn
 
-from secateur.allocate import Allocator
+from secateur.allocate import Allocator, Tolerance
 from secateur.errors import OptionError
 from secateur.granularity import Granularity
-from secateur.lookup import check_options
+from secateur.lookup import check_options, pick
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
-from secateur.pipeline.methods import Chosen, Method, find_method
+from secateur.pipeline.methods import SALIENCIES, Chosen, Method, find_method
 from secateur.pipeline.repairs import find_repairs
 from secateur.pipeline.scored import Scored, scored
 from secateur.recipes import Recipe, Repairing
@@ -54,7 +54,8 @@ class Job:
     loss: Loss
     samples: int
     repairs: tuple[str, ...]
-    recalibrate: bool
+    repair_asked: bool  # by the caller; not by the method alone
+    recalibrate: bool | None  # None: unless least squares repairs a layer
     finetune: int
     seed: int
 
@@ -83,20 +84,34 @@ def job(
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
             raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
-    repairs, recalibrate = _repairs(chosen, choices.get("repair")), choices.get("recalibrate")
+    repairs = _repairs(chosen, choices.get("repair"))
+    allocator = _allocator(chosen, choices)
     several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
     return Job(
-        chosen,
+        _protecting(chosen, allocator),
         tuple(parse(budget) if isinstance(budget, str) else budget for budget in several),
         find_granularity(choices.get("granularity"), choices.get("keep", ())),
-        _allocator(chosen, choices),
+        allocator,
         choices.get("loss", F.cross_entropy),
         choices.get("samples", SAMPLES),
         repairs,
-        "least_squares" not in repairs if recalibrate is None else recalibrate,
+        bool(repairs) and choices.get("repair") is not None,
+        choices.get("recalibrate"),
         choices.get("finetune", 0),
         seed,
     )
+
+
+def _protecting(
+    method: Method | Recipe | Scored, allocator: Allocator | None
+) -> Method | Recipe | Scored:
+    """The method, with the signal that its allocator protects by scored as well."""
+    if not isinstance(method, Method) or not isinstance(allocator, Tolerance):
+        return method
+    if allocator.protect in [saliency.name for saliency in method.saliencies]:
+        return method
+    protect = pick(allocator.protect, SALIENCIES, "saliency to protect by")()
+    return replace(method, saliencies=(*method.saliencies, protect))
 
 
 def _repairs(method: object, asked: str | Sequence[str] | None) -> tuple[str, ...]:

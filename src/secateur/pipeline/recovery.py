@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,22 @@ from secateur.pipeline.repairs import SAMPLES as FEW
 from secateur.pipeline.shelf import MODEL, Shelf
 from secateur.pipeline.source import Source, calibration, epochs, judging, length
 from secateur.pipeline.tune import tune
-from secateur.recover import recalibrate
+from secateur.recover import Repaired, recalibrate
 from secateur.types.plan import Plan
 from secateur.types.seed import derive
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was done after the cut.
+
+    Attributes:
+        reached: accuracy after each stage; nothing where there is no test part.
+        repaired: by the name of the repair.
+    """
+
+    reached: Mapping[str, Accuracy]
+    repaired: Mapping[str, Repaired]
 
 
 def recover(
@@ -29,17 +43,19 @@ def recover(
     of: Source,
     shelf: Shelf,
     report: Report,
-) -> dict[str, Accuracy]:
-    """Repair, recalibrate and fine-tune the smaller one in place; accuracy after each stage."""
+) -> Recovered:
+    """Repair, recalibrate and fine-tune the smaller one in place."""
     model, small = models
+    repaired: dict[str, Repaired] = {}
     reached = {"oneshot": judge(small, of, "one-shot", report)}
     few = calibration(of, min(job.samples, FEW), job.seed)
     if few is not None:
         for name in job.repairs:
             report(Progress(name))
-            REPAIRS[name](small, model, plan, few)
+            torch.default_generator.manual_seed(derive(job.seed, name))  # of a loader that shuffles
+            repaired[name] = REPAIRS[name](small, model, plan, few)
             reached[name] = judge(small, of, name, report)
-    data = calibration(of, job.samples, job.seed) if job.recalibrate else None
+    data = calibration(of, job.samples, job.seed) if _recalibrates(job, repaired) else None
     if data is not None:
         torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
         if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
@@ -54,7 +70,14 @@ def recover(
     fill(small, shelf.keep(MODEL, final))
     if training is not None:
         reached["finetuned"] = judge(small, of, "fine-tuned", report)
-    return {stage: value for stage, value in reached.items() if value is not None}
+    judged = {stage: value for stage, value in reached.items() if value is not None}
+    return Recovered(judged, repaired)
+
+
+def _recalibrates(job: Job, repaired: Mapping[str, Repaired]) -> bool:
+    """What the caller says; else unless least squares made layers answer as before."""
+    solved = repaired.get("least_squares")
+    return (not solved or not solved.changed) if job.recalibrate is None else job.recalibrate
 
 
 def judge(model: nn.Module, of: Source, stage: str, report: Report) -> Accuracy | None:

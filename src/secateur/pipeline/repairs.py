@@ -36,6 +36,12 @@ def find_repairs(names: str | Sequence[str]) -> tuple[str, ...]:
         pick(name, REPAIRS, "repair")
     if len(set(several)) < len(several):
         raise OptionError(f"{', '.join(several)}: one is named twice", where="repair")
+    if several == ("least_squares", "fold_means"):
+        raise OptionError(
+            "fold_means adds what is missing, and after least_squares nothing is",
+            where="repair",
+            hint="fold_means first, or least_squares alone",
+        )
     return several
 
 

@@ -12,6 +12,7 @@ from secateur import archive
 from secateur.allocate import Tolerance
 from secateur.errors import OptionError
 from secateur.pipeline.job import SAMPLES, Choices, Job, job
+from secateur.recipes import Fair
 from secateur.types.scores import Scores
 
 
@@ -114,8 +115,11 @@ def job_of(request: Request, scores: Scores | None = None) -> Job:
 
 
 def _stops_by_itself(task: Job) -> bool:
-    """Whether the allocator knows without a budget how much leaves."""
-    return isinstance(task.allocator, Tolerance) and task.allocator.alpha is not None
+    """Whether it is known without a budget how much leaves."""
+    return any(
+        isinstance(decides, Tolerance | Fair) and decides.alpha is not None
+        for decides in (task.allocator, task.method)
+    )
 
 
 def _floor(text: str) -> int | float:

@@ -43,8 +43,25 @@ class Result:
     def recipe(self) -> str:
         """What a recipe says of its decision; "" where no recipe decided."""
         said = self.plan.about.get("recipe") or {}
-        plain = [f"{k} {v}" for k, v in said.items() if k != "name" and not isinstance(v, dict)]
+        plain = [
+            f"{k} {v}" for k, v in said.items() if k != "name" and not isinstance(v, dict | list)
+        ]
         return ", ".join([said["name"], *plain]) if said else ""
+
+    @property
+    def decision(self) -> str:
+        """Who decided what leaves, and how near it came to the budgets where it goes in steps."""
+        about = self.plan.about
+        told = about.get("tolerance") or {}
+        near = [
+            f"nearest {each['quantity']}: {each[side]['value']:.4g} {side}"
+            f" (alpha {each[side]['alpha']})"
+            for each in told.get("nearest", ())
+            for side in ("meets", "misses")
+            if each[side] is not None
+        ]
+        alpha = [f"alpha {told['alpha']}"] if told else []
+        return ", ".join([str(about.get("allocator", "")), *alpha, *near])
 
     def __str__(self) -> str:
         rows = [(row.name, row.dense, row.pruned, row.change) for row in table(self.measures)]

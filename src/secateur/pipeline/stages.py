@@ -19,7 +19,7 @@ from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
 from secateur.pipeline.methods import Method
 from secateur.pipeline.progress import Progress, Report
-from secateur.pipeline.recovery import judge, recover
+from secateur.pipeline.recovery import Recovered, judge, recover
 from secateur.pipeline.repairs import check_repairable
 from secateur.pipeline.result import Result
 from secateur.pipeline.scored import Scored
@@ -49,20 +49,27 @@ def carry_out(
         small = shrink(model, plan).eval()
         certificate = shelf.keep(CERTIFICATE, lambda: certify(model, small, plan, example))
         dense = judge(model, of, "dense", report)
-        reached = recover(job, (model, small), plan, of, shelf, report)
+        after = recover(job, (model, small), plan, of, shelf, report)
         measures = shelf.keep(
-            MEASURES, lambda: _measure(job, (model, small), example, plan, (dense, reached), report)
+            MEASURES, lambda: _measure(job, (model, small), example, plan, dense, after, report)
         )
     return Result(small, plan, scores, certificate, measures)
 
 
 def _check(job: Job, model: nn.Module, of: Source) -> None:
     """What can be known to fail before anything is done."""
-    if of.train is None and (job.method.needs_data or job.finetune):
+    wanting = [
+        what
+        for what, needed in (
+            ("fine-tuning needs data", job.finetune),
+            (f"{_name(job.method)} cannot be scored without data", job.method.needs_data),
+            (f"{', '.join(job.repairs)} needs data", job.repair_asked),
+        )
+        if needed
+    ]
+    if of.train is None and wanting:
         raise DataError(
-            "fine-tuning needs data"
-            if job.finetune
-            else f"{_name(job.method)} cannot be scored without data",
+            wanting[0],
             where="data",
             hint="batches (x, y), or a text as demo:fashion-mini",
         )
@@ -161,14 +168,17 @@ def _measure(
     models: tuple[nn.Module, nn.Module],
     example: Any,
     plan: Plan,
-    accuracies: tuple[Accuracy | None, Mapping[str, Accuracy]],
+    accuracy: Accuracy | None,
+    after: Recovered,
     report: Report,
 ) -> Mapping[str, Any]:
     """The contents of `measures.json`; both networks are timed in one run."""
     report(Progress("latency"))
     times = latency(models, example)
-    dense = measure(models[0], example, latency=times[0], accuracy=accuracies[0])
+    dense = measure(models[0], example, latency=times[0], accuracy=accuracy)
     pruned = measure(
-        models[1], example, plan=plan, latency=times[1], accuracy=accuracies[1] or None
+        models[1], example, plan=plan, latency=times[1], accuracy=after.reached or None
     )
-    return measures_json(dense, pruned, job.budgets, plan)
+    repairs = {name: done.to_json() for name, done in after.repaired.items()}
+    found = measures_json(dense, pruned, job.budgets, plan)
+    return {**found, "repairs": repairs} if repairs else found

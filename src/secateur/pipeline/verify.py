@@ -21,6 +21,7 @@ from secateur.pipeline.request import Request
 from secateur.pipeline.run import dense, example_of
 from secateur.pipeline.shelf import CERTIFICATE, PLAN
 from secateur.pipeline.source import source
+from secateur.recover.consumers import consumers
 from secateur.types.dataset import Dataset
 from secateur.types.kept import as_mask, kept
 from secateur.types.plan import Plan
@@ -94,7 +95,8 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     differ = [name for name in _COMPARED if getattr(before, name) != getattr(after, name)]
     seen = f"differs in {', '.join(differ)}" if differ else str(after)
     yield Check("certificate", after.holds and not differ, seen)
-    yield _final(rebuild(shelf.path), small, plan, request)
+    repaired = _repaired(small, model, plan) if job_in(shelf, request).repairs else set()
+    yield _final(rebuild(shelf.path), small, plan, request, repaired)
 
 
 # what is the same on every machine; differences of float64 sums need not be
@@ -111,7 +113,15 @@ def _example(request: Request, model: nn.Module, load: Load, job: Job) -> Any:
     return example_of(request, model, of, job)
 
 
-def _final(model: nn.Module, small: nn.Module, plan: Plan, request: Request) -> Check:
+def _repaired(small: nn.Module, model: nn.Module, plan: Plan) -> set[str]:
+    """The tensors that a repair may change beside statistics: of layers that read removed units."""
+    found, _ = consumers(small, model, plan)
+    return {f"{name}.{part}".lstrip(".") for name in found for part in ("weight", "bias")}
+
+
+def _final(
+    model: nn.Module, small: nn.Module, plan: Plan, request: Request, repaired: set[str]
+) -> Check:
     """The stored network is the one that was cut out, but for what recovery may change."""
     what, cut, stored = "network", named_tensors(small), named_tensors(model)
     if request.finetune:
@@ -125,7 +135,9 @@ def _final(model: nn.Module, small: nn.Module, plan: Plan, request: Request) -> 
         wrong = [
             name
             for name, tensor in stored.items()
-            if not _equal(tensor, cut[name]) and name.rpartition(".")[2] not in _STATISTICS
+            if not _equal(tensor, cut[name])
+            and name.rpartition(".")[2] not in _STATISTICS
+            and not (name in repaired and tensor.shape == cut[name].shape)
         ]
     if wrong:
         return Check(what, holds=False, seen=f"{wrong[0]} is not what the plan left")

@@ -27,7 +27,7 @@ from secateur.allocate.goals import Goal
 from secateur.compose import Composable
 from secateur.compose.replay.cuts import Cuts
 from secateur.cost.verdict import verdict
-from secateur.errors import OptionError
+from secateur.errors import BudgetError, OptionError
 from secateur.recipes.recipe import Question
 from secateur.saliency.chosen import leaves
 from secateur.saliency.need import Need
@@ -75,6 +75,17 @@ class Fair:
     def __post_init__(self) -> None:
         if type(self.rounds) is not int or self.rounds < 1:
             raise OptionError(f"rounds={self.rounds!r} is not a whole number from 1", where="Fair")
+        if self.rounds > 1 and isinstance(self.floor, float):
+            raise OptionError(
+                f"floor={self.floor!r} would be taken of what each round left",
+                where="Fair",
+                hint="a number of units, or rounds=1",
+            )
+        for signal in self.signals:
+            if not isinstance(signal, Composable):
+                raise OptionError(
+                    f"{signal!r} is no saliency", where="Fair", hint="sec.Magnitude()"
+                )
         low, high = self.signals
         if low.name == high.name:
             raise OptionError(
@@ -122,8 +133,13 @@ class Fair:
             left = cuts(masks)
             scores = self._scored(question, left.network, left.groups)
             first = scores if number == 1 else first
-            plan = self._round(number, wanted, left.groups, scores)
+            try:
+                plan = self._round(number, wanted, left.groups, scores)
+            except BudgetError as error:  # it speaks of what is left
+                raise self._of_dense(error, wanted) from error
             question.tell("fair", number, self.rounds)
+            if plan is None and self.alpha is not None:
+                break  # nothing more leaves at this alpha, in no later round either
             if plan is None:
                 continue
             about = dict(plan.about)
@@ -135,6 +151,7 @@ class Fair:
             verdict(goal.budget, goal.dense, goal.count(masks)) | {"dense": goal.dense}
             for goal in wanted
         ]
+        about.pop("tolerance", None)  # of the last round alone, on what was left then
         about |= {"budgets": budgets, "scores": dict(first.about)}
         about["recipe"] = {"name": "fair", "rounds": told}
         return first, Plan(groups, masks, about)
@@ -163,6 +180,21 @@ class Fair:
         if last and all(goal.met(plan.masks) for goal in goals(left, last)):
             return allocate(left, scores, self.allocator(None), last)  # no further than need be
         return plan
+
+    def _of_dense(self, error: BudgetError, wanted: Sequence[Goal]) -> BudgetError:
+        """The same in terms of the dense network and the caller's budget."""
+        said = str(error.where).partition("=")[0]
+        goal = next((goal for goal in wanted if goal.budget.quantity == said), None)
+        if goal is None or error.nearest is None:
+            return error
+        nearest = error.nearest / goal.dense if goal.budget.relative else error.nearest
+        return BudgetError(
+            f"cannot be reached in {self.rounds} rounds: the smallest is {said}={nearest!r}"
+            f" ({error.nearest:,.0f} of {goal.dense:,.0f})",
+            where=str(goal.budget),
+            hint="more rounds, a larger alpha, or a larger budget",
+            nearest=nearest,
+        )
 
     def _scored(self, question: Question, model: nn.Module, groups: Groups) -> Scores:
         return score(model, groups, question.data, self.signals, loss=question.loss)

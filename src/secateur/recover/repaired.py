@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,13 @@ class Repaired:
 
     changed: Mapping[str, tuple[str, ...]]
     left: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "changed": {layer: list(names) for layer, names in self.changed.items()},
+            "left": dict(self.left),
+        }
 
     def __str__(self) -> str:
         lines = [f"{len(self.changed)} layers repaired, {len(self.left)} left as they were"]

@@ -19,13 +19,16 @@ def classes_of(batch: Batch) -> Tensor:
     """
     labels: Any = batch.y
     if labels is None:
-        raise DataError("has no labels", where=batch.where, hint="give (x, y)")
+        raise DataError(
+            "has no labels, and classes are compared", where=batch.where, hint="give (x, y)"
+        )
     whole = isinstance(labels, Tensor) and not labels.is_floating_point()
     if not whole or labels.dtype is torch.bool or labels.is_complex():
         raise DataError(
             f"labels are no whole numbers but {getattr(labels, 'dtype', type(labels).__name__)}",
             where=batch.where,
-            hint="number the classes; of one-hot rows take y.argmax(1)",
+            hint="class separation compares classes: number them (of one-hot rows take y.argmax(1));"
+            " where there are none, another signal: fair?removal=magnitude",
         )
     if labels.shape != (batch.samples,):
         raise DataError(

@@ -32,7 +32,7 @@ def priorities(batch: Batch, seed: int) -> Tensor:
     return _mixed(total)
 
 
-def lowest(classes: Tensor, order: Tensor, per_class: int | None, total: int) -> Tensor:
+def kept_rows(classes: Tensor, order: Tensor, per_class: int | None, total: int) -> Tensor:
     """Which rows stay: those of lowest priority in each class; int64, ascending.
 
     Each class keeps equally many: at most `per_class`, and in all about `total`. Where not even two

@@ -11,7 +11,7 @@ from torch import Tensor
 from secateur.errors import OptionError, ScoreError
 from secateur.saliency.labels import classes_of
 from secateur.saliency.need import Need
-from secateur.saliency.priority import lowest, priorities
+from secateur.saliency.priority import kept_rows, priorities
 from secateur.saliency.protocol import ROWS, Saliency, Seen, State
 from secateur.saliency.shown import Shown
 from secateur.saliency.sites import all_of_them, sites
@@ -66,14 +66,19 @@ class Utilization(Saliency):
     memory: int = 2**26
 
     def __post_init__(self) -> None:
+        if type(self.seed) is not int or type(self.before) is not bool:
+            raise OptionError(
+                f"seed={self.seed!r} is no whole number, or before={self.before!r} not True or False",
+                where="Utilization",
+            )
         least = {"directions": 1, "pairs": 1, "per_class": 2, "memory": 1}
-        for name, lowest_ in least.items():
+        for name, fewest in least.items():
             value: object = getattr(self, name)
             if value is None and name == "per_class":
                 continue
-            if type(value) is not int or value < lowest_:
+            if type(value) is not int or value < fewest:
                 raise OptionError(
-                    f"{name}={value!r} is not a whole number from {lowest_}", where="Utilization"
+                    f"{name}={value!r} is not a whole number from {fewest}", where="Utilization"
                 )
 
     @property
@@ -83,6 +88,7 @@ class Utilization(Saliency):
 
     def start(self, group: Group) -> State:
         """Rows come with the layers that are seen."""
+        # a state that holds nothing would not add to one that has seen something
         return {_LOOKS: torch.zeros((), dtype=torch.float64)}
 
     def observe(self, state: State, seen: Seen) -> State:
@@ -99,7 +105,7 @@ class Utilization(Saliency):
         if held:
             classes = torch.cat([state[layer + _CLASS], classes])
             order = torch.cat([state[layer + _PRIORITY], order])
-        stay = lowest(classes, order, self.per_class, self._fitting(site))
+        stay = kept_rows(classes, order, self.per_class, self._fitting(site))
         new = stay[stay >= held] - held
         if held and not len(new):
             return state
@@ -135,7 +141,7 @@ class Utilization(Saliency):
             _check_one_space(state[layer + _POSITIONS].unique(), group.name)
             classes, values = (state[layer + key] for key in (_CLASS, _VALUES))
             total = self.memory // (values[0].numel() * values.element_size())
-            stay = lowest(classes, state[layer + _PRIORITY], self.per_class, total)
+            stay = kept_rows(classes, state[layer + _PRIORITY], self.per_class, total)
             if len(stay) < len(classes):  # two parts of the data kept more than one does
                 classes, values = classes[stay], values[stay]
             units = site.unit_of[site.unit_of >= 0].unique()

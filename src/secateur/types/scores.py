@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from secateur import archive
@@ -92,4 +93,19 @@ class Scores(Mapping[str, Mapping[str, Tensor]]):
             for i, (saliency, group, weight) in enumerate(header.get("layers", [])):
                 by_weight = layers.setdefault(saliency, {}).setdefault(group, {})
                 by_weight[weight] = tensors[f"layer.{i}"]
+            _check_loaded(header["about"], values, layers)
             return Scores(values, header["about"], layers)
+
+
+def _check_loaded(about: object, *tables: dict[str, Any]) -> None:
+    """Refuse what `save` never wrote; to be called where `ValueError` means a malformed file."""
+    if not isinstance(about, dict):
+        raise ValueError("about is no table")
+    for saliency, by_group in (row for table in tables for row in table.items()):
+        for group, found in by_group.items():
+            several = found if isinstance(found, dict) else {"": found}
+            if not all(isinstance(name, str) for name in (saliency, group, *several)):
+                raise ValueError("a name is no text")
+            for tensor in several.values():
+                if tensor.dim() != 1 or tensor.dtype is not torch.float32:
+                    raise ValueError("scores are no row of float32")

@@ -35,6 +35,7 @@ def run(asked: Prune) -> int:
             typer.echo(f"recipe {result.recipe}")
         if request.scores is not None:
             typer.echo(f"decided by the scores in {request.scores}")
+        typer.echo(f"by {result.decision}")
         if missing:
             typer.echo(f"left out without data: {', '.join(missing)}")
         typer.echo(f"certificate {result.certificate}\nwritten to {asked.out}")
@@ -46,7 +47,10 @@ def left_out(request: Request) -> list[str]:
     if request.data is not None:
         return []
     task = task_of(request)
-    return ["accuracy", *task.repairs, *["recalibration"] * task.recalibrate]
+    again = task.recalibrate
+    if again is None:
+        again = "least_squares" not in task.repairs
+    return ["accuracy", *task.repairs, *["recalibration"] * again]
 
 
 def request_of(asked: Prune) -> Request:
