@@ -58,8 +58,8 @@ def test_least_squares_is_not_followed_by_recalibration_unless_asked() -> None:
 def test_where_least_squares_can_repair_nothing_statistics_are_measured_again() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3),
-        nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.ConvTranspose2d(6, 10, 3),
+        nn.BatchNorm2d(10), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     ).eval()  # fmt: skip
     found = sec.prune(model, data=images(), to="macs=0.6", samples=200, repair="least_squares")
     assert not found.measures["repairs"]["least_squares"]["changed"]

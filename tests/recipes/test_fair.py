@@ -252,8 +252,14 @@ def test_rounds_that_do_not_get_there_say_how_near_they_came() -> None:
         with pytest.raises(BudgetError) as caught:
             how.decide(asked(to="units=2"))
         assert caught.value.nearest is not None
-    with pytest.raises(BudgetError):
-        Fair(rounds=3, floor=0.9).decide(asked(to="units=0.5"))
+        assert "of what is left" not in str(caught.value)
+    with pytest.raises(BudgetError, match="in 3 rounds") as caught:
+        Fair(rounds=3, floor=5).decide(asked(to="units=0.1"))
+    dense = sum(group.size for group in asked().groups)
+    least = sum(min(5, group.size) for group in asked().groups)
+    assert caught.value.nearest == pytest.approx(least / dense)  # of the network that was given
+    with pytest.raises(OptionError, match="each round"):
+        Fair(rounds=2, floor=0.5)
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
@@ -304,8 +310,8 @@ def test_rounds_need_units_that_can_be_cut_out() -> None:
 
 def test_options_of_the_command_line() -> None:
     assert "fair" in RECIPES
-    assert find_method("fair?alpha=0.1&rounds=2&floor=0.2&round_to=4", seed=7) == Fair(
-        alpha=0.1, rounds=2, floor=0.2, round_to=4, seed=7
+    assert find_method("fair?alpha=0.1&rounds=2&floor=2&round_to=4", seed=7) == Fair(
+        alpha=0.1, rounds=2, floor=2, round_to=4, seed=7
     )
     assert find_method("fair?removal=magnitude&coupled=byindex", seed=0) == Fair(
         removal=sec.Magnitude(), coupled=sec.ByIndex()
