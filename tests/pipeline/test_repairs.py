@@ -85,6 +85,7 @@ def test_equal_arguments_give_equal_weights_whatever_the_random_state() -> None:
         )  # fmt: skip
     for name, value in found[0].model.state_dict().items():
         assert torch.equal(value, found[1].model.state_dict()[name])
+    assert found[0].certificate == found[1].certificate  # of one example
 
 
 def test_fair_brings_least_squares_and_the_caller_has_the_last_word() -> None:

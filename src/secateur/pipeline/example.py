@@ -41,7 +41,7 @@ def drawn(shapes: str, seed: int) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
+def from_data(model: nn.Module, of: Source, granularity: Granularity, seed: int = 0) -> Any:
     """The first sample of the training data, or the first two where one does not show everything.
 
     Costs are best said for one sample. But a dim of size 1 hides what it is mixed with, so both are
@@ -60,7 +60,11 @@ def from_data(model: nn.Module, of: Source, granularity: Granularity) -> Any:
             hint="give an example of its input, or data",
         )
     data = [of.train.x[:2]] if isinstance(of.train, Split) else of.train
-    first = next(batches(data, device, limit=1))
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a loader may shuffle, and every start must see the same
+        torch.manual_seed(derive(seed, "example"))
+        first = next(batches(data, device, limit=1))
     if first.samples == 1:
         return _cut(first.x, 1, 1)
     one, two = _cut(first.x, first.samples, 1), _cut(first.x, first.samples, 2)

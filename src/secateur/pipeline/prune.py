@@ -87,5 +87,5 @@ def prune(
     if example is None and of.train is None:
         example = example_of_scores(task, task.seed, device_of(model))
     if example is None:
-        example = from_data(model, of, task.granularity)
+        example = from_data(model, of, task.granularity, task.seed)
     return carry_out(task, model, example, of, Memory(), progress)

@@ -83,7 +83,7 @@ def example_of(request: Request, model: nn.Module, of: Source, job: Job) -> Any:
         found = example_of_scores(job, request.seed, device_of(model))
         if found is not None:
             return found
-    return from_data(model, of, job.granularity)
+    return from_data(model, of, job.granularity, request.seed)
 
 
 def _stored(shelf: RunFolder, model: nn.Module) -> Result:
