@@ -132,7 +132,9 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
                 if not mine:
                     continue
                 cells = [percent([r[stage] for r in mine if r["asked"] == k]) for k in KEPT]
-                lines.append(line([way, *cells]))
+                several = len({r["seed"] for r in mine})
+                said = way if several == len(SEEDS) else f"{way} (seeds: {several})"
+                lines.append(line([said, *cells]))
     return "\n".join(lines) + "\n"
 
 

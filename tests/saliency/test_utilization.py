@@ -423,6 +423,12 @@ def test_of_what_was_sent_to_an_expert_no_sample_is_known() -> None:
     with pytest.raises(ScoreError, match="one sample cannot be told") as caught:
         score(model, groups, [(x, y)], Utilization())
     assert caught.value.where == "input of experts.0.2"
+    signals = [sec.Reconstruction(), sec.Taylor()]  # both add over whatever was sent
+    found = score(model, groups, [(x, y)], signals, loss=F.cross_entropy)
+    for group in groups:
+        one, other = found["reconstruction"][group.name], found["taylor"][group.name]
+        assert torch.allclose(one, other, atol=1e-7)
+        assert bool(one.any())
 
 
 def test_a_layer_of_one_unit_in_the_middle_shifts_nobody() -> None:

@@ -52,7 +52,7 @@ class Reconstruction(Saliency):
         if seen.shown is None:
             return {**state, _SAMPLES: state[_SAMPLES] + seen.samples}
         layer = f"{_LAYER}{seen.shown.activation.writer}"
-        return {**state, layer: state[layer] + seen.shown.taylor.sum(0)}
+        return {**state, layer: state[layer] + seen.shown.change}
 
     def finish(self, state: State, group: Group) -> Tensor:
         """The absolute value of what all layers add up to, per sample."""

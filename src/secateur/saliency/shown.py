@@ -84,10 +84,20 @@ class Shown:
         """How many elements are exactly zero, (n,)."""
         return self.count - self._sizes[1]
 
-    @cached_property
+    @property
     def taylor(self) -> Tensor:
         """Sum of a * g per sample and unit, (samples, n)."""
         self._check_samples()
+        return self._products
+
+    @property
+    def change(self) -> Tensor:
+        """Sum of a * g over all samples, (n,); also where one sample cannot be told from another."""
+        return self._products.sum(0)
+
+    @cached_property
+    def _products(self) -> Tensor:
+        """Sum of a * g per row of the first dim and unit."""
         pairs = zip(self._parts(self.values), self._parts(self.slopes), strict=True)
         dots = [torch.linalg.vecdot(self._rows(a), self._rows(g)).double() for a, g in pairs]
         return self.to_units(torch.cat(dots))
