@@ -122,7 +122,8 @@ class Utilization(Saliency):
         if held:
             positions = torch.cat([state[layer + _POSITIONS], positions]).unique()
             _check_one_space(positions, where)
-            values = torch.cat([state[layer + _VALUES][stay[stay < held]], values])
+            old, still = state[layer + _VALUES], stay[stay < held]
+            values = torch.cat([old if len(still) == held else old[still], values])
         return {
             **state,
             layer + _CLASS: classes[stay],
