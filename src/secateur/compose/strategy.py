@@ -72,7 +72,8 @@ class EarlyStop(Strategy):
 
     Exact where no loss is negative: a sum of such losses never falls. The samples that are hardest
     for the present network come first, since few of them carry most of the loss. As soon as a negative
-    loss is seen, every candidate is measured on every sample.
+    loss is seen, every candidate is measured on every sample; one that is negative only where it was
+    never measured cannot be noticed.
     """
 
     def settle(self, contest: Contest) -> list[Measured]:
