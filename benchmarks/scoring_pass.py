@@ -180,7 +180,9 @@ def main() -> None:
         torch.manual_seed(0)
         model = demo.pretrained(name) if name == "resnet20" else demo.network(name).eval()
         pairs = batches(name)
-        rows[name] = ratios(plain(model, pairs), {**ours(model, pairs), **captums(model, pairs)})
+        rows[name] = {"rounds": ROUNDS} | ratios(
+            plain(model, pairs), {**ours(model, pairs), **captums(model, pairs)}
+        )
         if options.peer_python:
             stored = Path(f"build/scoring-{name}.pt")
             stored.parent.mkdir(exist_ok=True)
@@ -196,7 +198,7 @@ def main() -> None:
         write_text(OUT, json.dumps({
             "command": "python benchmarks/scoring_pass.py --peer-python PYTHON",
             "allocator": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
-            "seed": 0, "batch": BATCH, "batches": BATCHES, "rounds": ROUNDS,
+            "seed": 0, "batch": BATCH, "batches": BATCHES,
             "machine": environment(), "networks": rows,
         }, indent=1) + "\n")  # fmt: skip
 
