@@ -14,6 +14,14 @@ from tests.source import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+NEEDS = {  # extras that a page is about
+    "docs/how-to/learn-masks-in-your-own-loop.md": (
+        "tensorboard",
+        "pytorch_lightning",
+        "transformers",
+        "accelerate",
+    )
+}
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -44,6 +52,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     "page", [page for page in PAGES if CODE.search(page.read_text())], ids=_name
 )
 def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in NEEDS.get(_name(page), ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     module = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # where dataclasses look for their module

@@ -14,14 +14,24 @@ from tests.source import PACKAGE, Import, Source, imports, modules
 # From the ground up. A trailing slash marks a folder: a wing of its own, which knows nothing of the
 # other folders on its floor. What is on no floor may not be in the house.
 FLOORS = (
-    ("types/", "errors", "files", "archive"),
+    ("types/", "attention", "errors", "files", "archive"),
     ("trace/",),
     ("granularity/", "mask/", "cost/"),
     ("find", "compose/"),
     ("saliency/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
     ("recipes/",),
-    ("pipeline/", "data/", "demo/", "distributed", "lookup", "models", "report", "weights"),
+    (
+        "pipeline/",
+        "data/",
+        "demo/",
+        "integrations/",
+        "distributed",
+        "lookup",
+        "models",
+        "report",
+        "weights",
+    ),
     ("sweep",),
     ("cli/", "__main__"),
 )

@@ -12,7 +12,7 @@ _HOMES = {
     "secateur.allocate": "ByIndex RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
     "secateur.errors": "SecateurError",
     "secateur.find": "groups",
-    "secateur.granularity": "Block Channels Kernels Weights",
+    "secateur.granularity": "Block Channels Experts Heads Kernels Weights",
     "secateur.mask": "Certificate certify masked shrink",
     "secateur.pipeline": "Result prune rebuild",
     "secateur.recover": "AdamW Cosine SGD Teacher finetune fold_means least_squares recalibrate",

@@ -13,7 +13,7 @@ from secateur.compose import AsIs, BestOf, Blend, MaxAbs, MinMax, Product, Rank,
 from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import SecateurError
 from secateur.find import groups
-from secateur.granularity import Block, Channels, Kernels, Weights
+from secateur.granularity import Block, Channels, Experts, Heads, Kernels, Weights
 from secateur.mask import Certificate, certify, masked, shrink
 from secateur.pipeline import Result, prune, rebuild
 from secateur.recipes import Fair, FlexRel, Oracle
@@ -84,6 +84,7 @@ __all__ = [
     "Domino",
     "Epsilon",
     "EpsilonPlus",
+    "Experts",
     "Fair",
     "Fisher",
     "FlexRel",
@@ -91,6 +92,7 @@ __all__ = [
     "GradTimesActivation",
     "Group",
     "Groups",
+    "Heads",
     "HessianDiagonal",
     "Kernels",
     "LossPerWeight",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import OptionError, SecateurError
 from secateur.granularity.granularity import Channels, Granularity
@@ -29,9 +29,10 @@ _TOLERANCE = 1e-3  # of the largest output, in the network's own dtype: coarse f
 def groups(model: nn.Module, example: Any, granularity: Granularity | None = None) -> Groups:
     """Find what can be pruned, and what cannot and why. The model is left as it was.
 
-    What is found is tried once on a copy: half of every group is cut, and the result compared with
-    the masked network. A group that breaks the network, or silently changes what it computes (a Python
-    loop over its width, say), is put back and listed as fixed by "trial".
+    What is found is tried on a copy: half of every group is cut, and the result compared with the
+    masked network; experts are cut in several ways, so that none is taken for another. A group that
+    breaks the network, or silently changes what it computes (a Python loop over its width, say), is
+    put back and listed as fixed by "trial".
 
     Args:
         model: any module that runs on the example; not wrapped for data-parallel or compiled use.
@@ -88,13 +89,36 @@ def _fault(
     model: nn.Module, example: Any, found: Groups, cut: Sequence[Group], *, compare: bool
 ) -> str | None:
     """What goes wrong when half of these groups is cut; None where nothing does."""
+    faults = (_seen(model, example, Plan(found, m), compare=compare) for m in _trials(found, cut))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _trials(found: Groups, cut: Sequence[Group]) -> Iterator[dict[str, Tensor]]:
+    """Masks to try: half of every group, drawn at random; then those that tell each unit from all others.
+
+    What a gate says of unit i must be about unit i. Where it is about another, some mask that takes
+    the units whose number has a certain bit leaves the wrong ones.
+    """
     if not cut:
-        return None
+        return
     draw = torch.Generator().manual_seed(0)
-    masks = {group.name: torch.ones(group.size, dtype=torch.bool) for group in found}
+    whole = {group.name: torch.ones(group.size, dtype=torch.bool) for group in found}
+    masks = {name: mask.clone() for name, mask in whole.items()}
     for group in cut:
-        masks[group.name][torch.randperm(group.size, generator=draw)[: group.size // 2]] = False
-    plan = Plan(found, masks)
+        half = min(group.size // 2, group.size - group.least.units)
+        masks[group.name][torch.randperm(group.size, generator=draw)[:half]] = False
+    yield masks
+    gated = [group for group in cut if group.gate is not None]
+    for bit in range(max(((group.size - 1).bit_length() for group in gated), default=0)):
+        masks = dict(whole)
+        for group in gated:
+            gone = (torch.arange(group.size) >> bit) % 2 == 1
+            masks[group.name] = ~gone | (gone.cumsum(0) > group.size - group.least.units)
+        yield masks
+
+
+def _seen(model: nn.Module, example: Any, plan: Plan, *, compare: bool) -> str | None:
+    """What goes wrong when a plan is carried out; None where nothing does."""
     try:
         cut_out = run_in_double(shrink(model, plan).eval(), example)
     except (SecateurError, RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError,
@@ -114,10 +138,10 @@ def _fault(
 def _without(found: Groups, refused: dict[str, str]) -> Groups:
     """The groups that are left; the others are told as fixed."""
     fixed = [
-        Fixed(member.name, group.size, "trial", f"group {group.name}", refused[group.name])
+        Fixed(name, group.size, "trial", f"group {group.name}", refused[group.name])
         for group in found
         if group.name in refused
-        for member in written(group)
+        for name in ([group.name] if group.gate else [m.name for m in written(group)])
     ]
     left = tuple(group for group in found if group.name not in refused)
     extents = tuple(

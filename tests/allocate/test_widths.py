@@ -17,6 +17,14 @@ def test_depths_are_those_that_floor_width_and_cap_allow(
     assert found == plain.allowed(size, floor, round_to)
 
 
+@given(st.integers(1, 40), FLOORS, st.integers(1, 8), st.integers(1, 40))
+def test_some_stay_whatever_the_floor(
+    size: int, floor: int | float, round_to: int, least: int
+) -> None:
+    found = depths(size, floor, round_to, size, least).tolist()
+    assert found == [d for d in depths(size, floor, round_to, size).tolist() if size - d >= least]
+
+
 def test_a_group_of_one_loses_nothing() -> None:
     assert depths(1, 1, 1, 1).tolist() == []
 

@@ -49,8 +49,8 @@ def test_methods_lists_the_tables(tmp_path: Path) -> None:
     listed = document(secateur("methods", "--json", cwd=tmp_path))
     assert [row["name"] for row in listed["saliencies"]] == list(SALIENCIES)
     assert {row["name"] for row in listed["allocators"]} == {"ranked", "uniform", "tolerance"}
-    assert {row["name"] for row in listed["granularities"]} == {"channels", "weights", "kernels",
-                                                                "block"}  # fmt: skip
+    kinds = {"channels", "heads", "experts", "weights", "kernels", "block"}
+    assert {row["name"] for row in listed["granularities"]} == kinds
     assert all(row["about"] for rows in listed.values() for row in rows)
     taylor = next(row for row in listed["saliencies"] if row["name"] == "taylor")
     assert taylor["paper"].startswith("Molchanov")

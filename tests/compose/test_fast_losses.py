@@ -38,7 +38,8 @@ PLAIN = {
     "batch_statistics": {"stem", "last"},
     "dataclass_output": {"mid", "up"},
 }
-NO_SAMPLES = {"distances", "no_batch"}  # their inputs cannot be told sample from sample
+# Their inputs cannot be told sample from sample, or have the samples in another dim.
+NO_SAMPLES = {"distances", "no_batch", "torch_decoder"}
 
 
 def check(found: list[Compared], tolerance: float = 1e-9) -> set[str]:

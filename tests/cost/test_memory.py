@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import secateur as sec
 from secateur.cost import peak_memory_bytes
 from secateur.errors import DataError
 from tests.handmade import example, net, same_state, state_of
@@ -69,3 +70,12 @@ def test_the_network_is_untouched_and_errors_are_clear() -> None:
     with pytest.raises(DataError, match="does not run"):
         peak_memory_bytes(model, torch.ones(1, 1, 4, 4))
     assert same_state(model, before)
+
+
+def test_a_pruned_encoder_needs_no_more_than_the_dense_one() -> None:
+    """Torch runs the dense one in a kernel that shows nothing of what it holds."""
+    model = nn.TransformerEncoderLayer(8, 4, 6, batch_first=True, norm_first=True).eval()
+    x = torch.randn(2, 5, 8)
+    groups = sec.groups(model, x, sec.Heads())
+    plan = sec.Plan(groups, {"self_attn": torch.tensor([True, False, True, False])})
+    assert peak_memory_bytes(sec.shrink(model, plan), x) < peak_memory_bytes(model, x)

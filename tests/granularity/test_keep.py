@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.errors import OptionError, UnknownNameError
-from secateur.granularity import Block, Channels, Kernels, Weights
+from secateur.granularity import Block, Channels, Heads, Kernels, Weights
 from secateur.granularity.keep import kept_parameters
 from secateur.trace.groups import coupled_channels
 
@@ -120,7 +120,7 @@ def test_one_entry_alone_is_no_list(keep: object) -> None:
     assert caught.value.hint.startswith("keep=[")
 
 
-@pytest.mark.parametrize("kind", [Channels, Weights, Kernels, Block])
+@pytest.mark.parametrize("kind", [Channels, Heads, Weights, Kernels, Block])
 def test_every_granularity_refuses_an_unknown_name(kind: type) -> None:
     options = (1, 2) if kind is Block else ()
     with pytest.raises(UnknownNameError):

@@ -41,6 +41,8 @@ def test_without_statistics_declared_groups_are_exact(
     declared = {d.operator for group in prepared.losing() for d in group.declared}
     if not declared or not declared <= STATISTICS:
         return
+    # the kernel of a whole encoder layer holds normalisations of its own
+    monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)
     monkeypatch.setattr(torch.nn.functional, "layer_norm", _gain_and_shift)
     monkeypatch.setattr(torch.nn.functional, "rms_norm", _gain_and_shift)
     monkeypatch.setattr(torch.nn.functional, "group_norm", _channelwise)

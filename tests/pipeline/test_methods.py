@@ -88,6 +88,7 @@ def test_what_is_no_method(own: str) -> None:
 def test_granularities_are_read() -> None:
     assert find_granularity(None, ()) == sec.Channels()
     assert find_granularity("weights", ("fc",)) == sec.Weights(("fc",))
+    assert find_granularity("heads", ("encoder",)) == sec.Heads(("encoder",))
     assert find_granularity("block:2:4", ()) == sec.Block(2, 4)
     assert find_granularity("block:1:8:-1", ("a",)) == sec.Block(1, 8, -1, ("a",))
     assert find_granularity(sec.Kernels(["a"]), ("b",)) == sec.Kernels(("a", "b"))

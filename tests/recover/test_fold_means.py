@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import secateur as sec
 from secateur.errors import DataError, OptionError, PlanError
 from secateur.mask.check import named_tensors
-from secateur.pipeline.fill import fill
+from secateur.mask.fill import fill
 from secateur.recover import fold_means, recalibrate
 from secateur.recover.consumers import consumers
 from tests.handmade import same_state, state_of

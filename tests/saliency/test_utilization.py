@@ -353,7 +353,7 @@ def test_hidden_channels_of_a_transformer_are_sequences_of_tokens() -> None:
     x, y = drawn(8, 5, 8), torch.arange(8) % 3
     groups = sec.groups(model, x)
     how = Utilization(directions=3)
-    assert [group.name for group in groups] == ["linear1"]
+    assert [group.name for group in groups] == ["self_attn", "linear1"]
     caught: list[Tensor] = []
     handle = model.linear2.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
     model(x)

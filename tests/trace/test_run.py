@@ -325,6 +325,36 @@ def test_the_stack_of_modules_is_empty_again() -> None:
     assert tape.modules == [""]
 
 
+# ---- statistics that nobody reads -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reads", "declared"),
+    [
+        (lambda mean, y: None, False),
+        (lambda mean, y: mean, True),  # as an output
+        (lambda mean, y: y * 0 + mean.item(), True),  # as a number
+        (lambda mean, y: y * mean[:, None], True),
+        (lambda mean, y: y * mean.exp_()[:, None], True),
+    ],
+    ids=["nobody", "the caller", "a number", "a product", "in place"],
+)
+def test_a_statistic_is_declared_where_it_is_read(reads: Any, declared: bool) -> None:
+    class Means(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.a(x)
+            y = self.b(h)
+            return y, reads(h.mean(1), y)
+
+    groups = assert_exact(randomised(Means()), X[:1].double(), declared=True)
+
+    assert [bool(group.declared) for group in groups] == [declared]
+
+
 # ---- in-place forms -------------------------------------------------------------------------
 
 

@@ -341,13 +341,20 @@ def test_attention_scales_by_the_width(scale: float | None) -> None:
     assert all(s.sets.shape[1] == 4 for s in declared)
 
 
-def test_packed_attention_is_refused() -> None:
-    layer = nn.MultiheadAttention(6, 2, batch_first=True).double()
+class Packed(nn.MultiheadAttention):
+    """What a subclass does beside is not known, so its code runs as it is."""
+
+
+@pytest.mark.parametrize("kind", [nn.MultiheadAttention, Packed])
+def test_packed_attention_is_written_out_unless_it_is_somebodys_own(kind: type) -> None:
+    layer = kind(6, 2, batch_first=True).double()
     model = between(lambda n, x: n.layers["a"](x, x, x)[0], 6, layers={"a": layer})
     groups = assert_exact(model, example(model))
     held = {fixed.operator for fixed in groups.fixed if fixed.name == "writer.weight"}
 
-    assert held == {"multi_head_attention_forward"}
+    assert held == ({"multi_head_attention_forward"} if kind is Packed else set())
+    assert free(groups, "layers.a.in_proj_weight:0") == (0 if kind is Packed else 2)
+    assert type(layer) is kind
 
 
 # ---- sizes that are read --------------------------------------------------------------------

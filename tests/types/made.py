@@ -17,6 +17,7 @@ from secateur.types import (
     Fixed,
     Group,
     Groups,
+    Least,
     Member,
     Place,
     Plan,
@@ -60,7 +61,8 @@ def members(draw: st.DrawFn, name: str, shape: tuple[int, ...], units: int) -> M
     chosen = draw(st.sets(st.integers(0, len(shape) - 1), min_size=1))
     dims = tuple(sorted(chosen))
     unit_of = draw(vectors(math.prod(shape[d] for d in dims), units))
-    return Member(name, shape, dims, unit_of, draw(st.sampled_from(Role)))
+    flags = draw(st.booleans()), draw(st.booleans())
+    return Member(name, shape, dims, unit_of, draw(st.sampled_from(Role)), *flags)
 
 
 @st.composite
@@ -82,12 +84,16 @@ def group_of(draw: st.DrawFn, name: str, shapes: dict[str, tuple[int, ...]]) -> 
                 draw(st.integers(-1, 3)),
                 unit_of,
                 draw(st.none() | NAMES),
+                draw(st.booleans()),
             )
             for module, unit_of in draw(st.lists(st.tuples(NAMES, vectors(3, size)), max_size=2))
         ),
         tuple(Declared(*pair) for pair in draw(st.lists(st.tuples(NAMES, NAMES), max_size=2))),
         draw(st.none() | st.tuples(st.integers(1, block), st.just(block))),
         draw(st.booleans()),
+        Least(draw(st.integers(1, size)), draw(NAMES)),
+        draw(st.none() | NAMES),
+        draw(st.sampled_from([(), tuple(f"list.{i}" for i in range(size))])),
     )
 
 
@@ -134,9 +140,9 @@ def groups(draw: st.DrawFn) -> Groups:
 
 @st.composite
 def masks(draw: st.DrawFn, group: Group) -> Tensor:
-    """Any mask that keeps something."""
-    entries = draw(st.lists(st.booleans(), min_size=group.size, max_size=group.size).filter(any))
-    return torch.tensor(entries)
+    """Any mask that keeps as many as must stay."""
+    kept = draw(st.sets(st.integers(0, group.size - 1), min_size=group.least.units))
+    return torch.tensor([unit in kept for unit in range(group.size)])
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from secateur.types import Contraction, Equation, Extent, Group, Groups, Member, Role
+from secateur.types import Contraction, Equation, Extent, Group, Groups, Least, Member, Role
 from secateur.types.equation import Count
 from secateur.types.storage import pack_groups, unpack_groups
 from tests.types.made import groups
@@ -111,6 +111,64 @@ def test_a_header_that_contradicts_itself_is_refused(
     change(header)
     with pytest.raises((ArithmeticError, LookupError, TypeError, ValueError, AttributeError)):
         unpack_groups(header, tensors)
+
+
+EXPERTS = Groups(
+    (
+        Group(
+            "list",
+            "expert",
+            2,
+            tuple(
+                Member(f"list.{i}.weight", (3, 3), (), torch.tensor([i]), Role.WRITES)
+                for i in range(2)
+            ),
+            least=Least(1, "one is chosen"),
+            gate="router",
+            modules=("list.0", "list.1"),
+        ),
+    ),
+    shapes={"list.0.weight": (3, 3), "list.1.weight": (3, 3)},
+)
+
+
+def test_whole_modules_survive_packing() -> None:
+    header, tensors = pack_groups(EXPERTS)
+    assert same(unpack_groups(json.loads(json.dumps(header)), tensors), EXPERTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _change(*FIRST, "modules", to=[]),
+        _change(*FIRST, "modules", to=["list.0"]),
+        _change(*FIRST, "modules", to=["list.1", "list.0"]),
+        _change(*FIRST, "modules", to=["list.0", "other.1"]),
+        _change(*FIRST, "modules", to=["other.0", "other.1"]),
+        _change(*FIRST, "modules", to=[0, 1]),
+        _change(*FIRST, "members", 0, "name", to="list.1.weight"),
+        _change(*FIRST, "members", 0, "unit_of", to="index.1"),
+        _change(*FIRST, "least", "units", to=3),
+        _change(*FIRST, "least", "units", to=0),
+        _change(*FIRST, "least", to=2),
+    ],
+)
+def test_modules_that_cannot_be_are_refused(change: Callable[[dict[str, Any]], None]) -> None:
+    header, tensors = pack_groups(EXPERTS)
+    header = json.loads(json.dumps(header))
+    change(header)
+    with pytest.raises((LookupError, TypeError, ValueError, AttributeError)):
+        unpack_groups(header, tensors)
+
+
+def test_plans_that_say_nothing_of_it_mean_one_that_stays() -> None:
+    header, tensors = pack_groups(EXAMPLE)
+    for entry in header["groups"]:
+        for key in ("least", "gate", "modules"):
+            del entry[key]
+        for member in entry["members"]:
+            del member["closes"]
+    assert same(unpack_groups(json.loads(json.dumps(header)), tensors), EXAMPLE)
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,11 @@ class GroupNormed(nn.Module):
         return self.head(self.conv(self.norm(self.stem(x)).relu()).relu())
 
 
-@shelf.add(normal(2, 7, 9), units=18, prunes=("mlp.0.weight:0",))
+@shelf.add(
+    normal(2, 7, 9),
+    units=38,
+    prunes=("mlp.0.weight:0", "attention.in_proj_weight:0", "attention.in_proj_weight:1"),
+)
 class MultiheadAttention(nn.Module):
     """torch's own module checks its width against its heads."""
 

@@ -49,7 +49,13 @@ def interleave(
         for g in groups
     }
     queues = [
-        _queue(group, scores[group.name], key, least_kept(group.size, floor), round_to)
+        _queue(
+            group,
+            scores[group.name],
+            key,
+            max(least_kept(group.size, floor), group.least.units),
+            round_to,
+        )
         for group in groups
         if group.pattern is None
     ]

@@ -91,7 +91,8 @@ class Tolerance:
             if group.pattern is not None:
                 fixed[group.name] = patterned(group, removal[group.name], *group.pattern)
                 continue
-            may = depths(group.size, self.floor, self.round_to, int(_MOST * group.size))
+            most = int(_MOST * group.size)
+            may = depths(group.size, self.floor, self.round_to, most, group.least.units)
             low, high, layers = self._by_layer(group, scores)
             moving[group.name] = (
                 stairs(low, high, may, layers)

@@ -15,12 +15,13 @@ def least_kept(size: int, floor: int | float) -> int:
     return min(floor, size)
 
 
-def depths(size: int, floor: int | float, round_to: int, most: int) -> Tensor:
+def depths(size: int, floor: int | float, round_to: int, most: int, least: int = 1) -> Tensor:
     """How many units may leave, int64 (d,), ascending from 1; empty where none may.
 
     Args:
         most: no more than this leave, whatever `floor` allows.
+        least: no fewer than this stay, whatever `floor` allows.
     """
-    largest = min(size - least_kept(size, floor), most)
+    largest = min(size - max(least_kept(size, floor), least), most)
     left = torch.arange(1, largest + 1)
     return left[(size - left) % round_to == 0]

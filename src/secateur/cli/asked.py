@@ -38,7 +38,10 @@ Example = Annotated[
 ]
 Granularity = Annotated[
     str,
-    Option(metavar="NAME", help="channels, weights, kernels, or block:K:N[:DIM] (K of every N)."),
+    Option(
+        metavar="NAME",
+        help="channels, heads, experts, weights, kernels, or block:K:N[:DIM] (K of every N).",
+    ),
 ]
 Keep = Annotated[
     list[str] | None,
@@ -176,6 +179,10 @@ class Prune:
     finetune: Annotated[
         int, Option(metavar="EPOCHS", min=0, help="Epochs of training on, after that.")
     ] = 0
+    bits: Annotated[
+        int | None,
+        Option(metavar="N", help="8, 4, 2 or 1 for each weight, where the method learns weights: dpp."),
+    ] = None
     seed: Seed = 0
     out: Annotated[
         Path,

@@ -50,7 +50,7 @@ def candidates(
     if not scores:
         raise OptionError("there is no metric to propose candidates", where="scores")
     check_no_pattern(groups)
-    free = [(group, free_units(masks[group.name])) for group in groups]
+    free = [(group, free_units(masks[group.name], group.least.units)) for group in groups]
     left = sum(units.numel() for _, units in free)
     # no metric is asked for its k + 1st: k of its own would be enough
     queues = [(metric, _queue(free, scores[metric], metric)[:k].tolist()) for metric in scores]
@@ -62,10 +62,14 @@ def candidates(
     return [_at(free, place, metric) for place, metric in found.items()]
 
 
-def free_units(mask: Tensor) -> Tensor:
-    """Units of one group that may still go, int64, ascending: all that are left, but never the last."""
+def free_units(mask: Tensor, least: int = 1) -> Tensor:
+    """Units of one group that may still go, int64, ascending: all that are left, or none of the last.
+
+    Args:
+        least: how many must stay.
+    """
     left = mask.nonzero().squeeze(1)
-    return left if left.numel() > 1 else left[:0]
+    return left if left.numel() > least else left[:0]
 
 
 def check_no_pattern(groups: Groups) -> None:

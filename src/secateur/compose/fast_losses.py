@@ -126,7 +126,8 @@ class _Trial:
     def __init__(self, losses: FastLosses, probe: Probe, question: Question) -> None:
         self.losses, self.probe, self.question = losses, probe, question
         self.first = question.rows[: probe.piece]
-        self.plain = set(question.plain)  # groups
+        gated = {group.name for group in losses.plainly.groups if group.gate is not None}
+        self.plain = set(question.plain) | gated  # groups
         self.proven = set[str]()
 
     def check_cut(self) -> None:

@@ -117,6 +117,7 @@ def masks_after(groups: Groups, steps: Iterable[Step]) -> dict[str, Tensor]:
         PlanError: a step is missing, or removes what is not there or may not go.
     """
     masks = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
+    least = {group.name: group.least.units for group in groups}
     for number, step in enumerate(steps):
         gone, where = step.removed, f"step {step.step}"
         if step.step != number:
@@ -124,8 +125,9 @@ def masks_after(groups: Groups, steps: Iterable[Step]) -> dict[str, Tensor]:
         mask = masks.get(gone.group)
         if mask is None or not 0 <= gone.unit < mask.numel() or not bool(mask[gone.unit]):
             raise PlanError(f"there is no unit {gone.unit} left in {gone.group}", where=where)
-        if int(mask.sum()) == 1:
-            raise PlanError(f"removes the last unit of {gone.group}", where=where)
+        if int(mask.sum()) <= least[gone.group]:
+            last = "the last unit" if least[gone.group] == 1 else "one of the last units"
+            raise PlanError(f"removes {last} of {gone.group}", where=where)
         mask[gone.unit] = False
         if step.left != sum(int(m.sum()) for m in masks.values()):
             raise PlanError("other units were left than these groups hold", where=where)

@@ -23,7 +23,7 @@ def params(groups: Groups, masks: Mapping[str, Tensor] = _DENSE) -> int:
         masks: group name → bool (n,); a group without a mask is kept whole: {} is all dense.
     """
     left = kept(groups, masks)
-    return sum(_elements(left.get(name, {}), groups.shapes[name]) for name in groups.parameters)
+    return sum(elements(left.get(name, {}), groups.shapes[name]) for name in groups.parameters)
 
 
 def macs(groups: Groups, masks: Mapping[str, Tensor] = _DENSE) -> int:
@@ -61,7 +61,7 @@ def _counted(groups: Groups, masks: Mapping[str, Tensor]) -> Iterator[tuple[str,
     for contraction in groups.contractions:
         weight = contraction.weight
         if weight is not None and weight in inside:
-            count = contraction.uses * _elements(left[weight], groups.shapes[weight])
+            count = contraction.uses * elements(left[weight], groups.shapes[weight])
             yield contraction.module, count
             continue
         for extent in contraction.extents:
@@ -71,8 +71,8 @@ def _counted(groups: Groups, masks: Mapping[str, Tensor]) -> Iterator[tuple[str,
         yield contraction.module, count
 
 
-def _elements(by_dims: _Kept, shape: tuple[int, ...]) -> int:
-    """How many elements of one tensor stay."""
+def elements(by_dims: _Kept, shape: tuple[int, ...]) -> int:
+    """How many elements of one tensor stay; `by_dims` is what `kept` says of it."""
     masked = {dim for dims in by_dims for dim in dims}
     whole = math.prod(size for dim, size in enumerate(shape) if dim not in masked)
     if any(set(a) & set(b) for a, b in combinations(by_dims, 2)):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from secateur.attention import written_out
 from secateur.types.call import run, tensors
 from secateur.types.dispatch import Dispatch
 from secateur.types.untouched import untouched
@@ -20,13 +21,15 @@ def peak_memory_bytes(model: nn.Module, example: Any) -> int:
     """Most bytes of activations alive at one time in one eval forward pass without gradients.
 
     The example itself counts, parameters and buffers do not; nor does the scratch memory inside an
-    operator's kernel, which torch does not show. The network is untouched.
+    operator's kernel, which torch does not show. Attentions and the layers around them are run operator
+    by operator, or torch's kernels would show more of a pruned one than of a dense one. The network is
+    untouched.
 
     Raises:
         DataError: the network does not run on the example.
     """
     example = tree_map(_on_its_own, example)
-    with untouched(model), torch.no_grad():
+    with untouched(model), written_out(model), torch.no_grad():
         storages = _Storages(chain(model.parameters(), model.buffers()))
         for tensor in tensors(example):
             storages.hold(tensor)

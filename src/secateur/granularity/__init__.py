@@ -1,5 +1,6 @@
 """What a unit is, and finding all of them."""
 
-from secateur.granularity.granularity import Block, Channels, Granularity, Kernels, Weights
+from secateur.granularity.experts import Experts
+from secateur.granularity.granularity import Block, Channels, Granularity, Heads, Kernels, Weights
 
-__all__ = ["Block", "Channels", "Granularity", "Kernels", "Weights"]
+__all__ = ["Block", "Channels", "Experts", "Granularity", "Heads", "Kernels", "Weights"]

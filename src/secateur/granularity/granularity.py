@@ -44,6 +44,25 @@ class Channels:
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """Attention heads, physically removable: the rows of queries, keys and values with what reads them.
+
+    A head is found where two activations are multiplied head by head, in code written out as in
+    `nn.MultiheadAttention`. Heads that share what they attend to (grouped queries) leave together.
+    All other channels stay.
+
+    Args:
+        keep: modules, names or globs whose heads all stay; a name that matches nothing is an error.
+    """
+
+    keep: Keep = ()
+
+    def find(self, model: nn.Module, example: Any) -> Groups:
+        """One group for every set of attentions whose heads must leave together."""
+        return coupled_channels(model, example, kept_parameters(model, self.keep), heads=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """Single weights of everything that multiplies: (O, I, ...) → O·I·... units a layer, masked only."""
 

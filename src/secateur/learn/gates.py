@@ -6,15 +6,14 @@
     small = sec.shrink(gated.plain(), gated.plan())
 
 Masks are parametrisations. A unit that is a channel or a head is masked where it is read, as feature
-maps are in the paper: what is not drawn is still computed, so that its logit learns what it would be
-worth, and neither normalisations nor skip paths are changed. Weights and kernels are masked where they
-are.
+maps are in the paper, if an example shows that this is enough: what is not drawn is still computed, so
+that its logit learns what it would be worth. Weights and kernels are masked where they are.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,14 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import OptionError, PlanError
+from secateur.learn.codes import Codes, read
 from secateur.learn.entropy import row_entropy
 from secateur.learn.gate import Gate, Masked
-from secateur.learn.parametrised import Places, attach, holders, values
+from secateur.learn.parametrised import Places, attach, holders, like, values
+from secateur.learn.quantize import Quantizer
+from secateur.learn.quantized import attach_quantizers
 from secateur.learn.rows import Rows, Usual
 from secateur.learn.sampler import Sampler
 from secateur.learn.start import Normal, Start
+from secateur.learn.where import where_masked
+from secateur.mask.check import check_fits
 from secateur.mask.copies import copy_with
-from secateur.types.group import Group, Groups, Member, Role
+from secateur.types.group import Group, Groups, Member
 from secateur.types.plan import Plan
 
 Keep = float | Mapping[str, int] | None
@@ -91,9 +95,21 @@ class Gated:
         return Plan(self.groups, masks, {"allocator": "k of n", "rows, n and k": rows})
 
     def plain(self) -> nn.Module:
-        """The network without gates, its weights as they are now, quantised where they are quantised."""
+        """The network without gates, its weights as they are now, quantised where they are quantised.
+
+        They are not masked. Activations are not quantised; to have them so,
+        `ActivationQuantizer().attach(network, input_ranges(gated.model))`.
+        """
         now = values(self.places, Masked)
-        return copy_with(self.source, lambda name, tensor: _like(tensor, now[name]))
+        return copy_with(self.source, lambda name, tensor: like(tensor, now[name]))
+
+    def codes(self) -> Mapping[str, Codes]:
+        """Quantised tensor → its codes as in eval mode, by its name in `source`.
+
+        Scales are those of training, of all weights. A unit that is masked where it is read has codes
+        of zero there.
+        """
+        return read(self.model, self.places)
 
 
 def gate(
@@ -104,7 +120,8 @@ def gate(
     rows: Rows = _USUAL,
     sampler: Sampler = _SAMPLER,
     start: Start = _NORMAL,
-    quantizer: nn.Module | None = None,
+    quantizer: Quantizer | None = None,
+    example: Any = None,
     seed: int = 0,
 ) -> Gated:
     """A copy of the network whose units are drawn, k of every row, by logits that learn.
@@ -118,13 +135,17 @@ def gate(
         rows: which units form a row.
         sampler: how masks are drawn.
         start: the logits before the first step.
-        quantizer: what the weights of every product go through before the mask; see `Quantizer`.
+        quantizer: of the weights of every product; masks come after it. Activations are quantised by
+            `ActivationQuantizer().attach(gated.model)`.
+        example: as the network is called, to try out which channels need a mask only where they are
+            read; those then learn from what is not drawn as well. Without it they are masked wherever
+            they are, and an undrawn channel's logit learns little.
         seed: of the logits and of everything that is drawn.
 
     Raises:
         OptionError: k is less than one or more than n, rows do not fit, or a name is unknown.
         ModelError: a tensor has a parametrisation already, or cannot have one.
-        PlanError: there is nothing to draw.
+        PlanError: there is nothing to draw, or the groups are of another network.
     """
     chosen = {group.name: k for group in groups if (k := _k(group, rows, keep)) is not None}
     unknown = sorted(set(keep) - {g.name for g in groups}) if isinstance(keep, Mapping) else []
@@ -132,11 +153,13 @@ def gate(
         raise OptionError("there is no such group", where=", ".join(unknown[:8]))
     if not chosen:
         raise PlanError("there is no unit to draw", hint="print(groups) says what was found")
+    check_fits(model, Plan(groups, {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}))
+    where = where_masked(model, groups, chosen, example)
     ours = copy.deepcopy(model)
     places = holders(ours)
     if quantizer is not None:
-        for name in dict.fromkeys(c.weight for c in groups.contractions if c.weight):
-            attach(places, name, lambda _: copy.deepcopy(quantizer))
+        masked = {member.name for members in where.values() for member in members}
+        attach_quantizers(places, groups, quantizer, masked)
     gates: dict[str, Gate] = {}
     for group in groups:
         if group.name not in chosen:
@@ -145,7 +168,7 @@ def gate(
         logits = start.logits(group, laid, seed)
         made = Gate(group, laid, chosen[group.name], logits, sampler, seed)
         made.to(next(iter(model.parameters())).device)
-        _hang(made, group, places)
+        _hang(made, where[group.name], places)
         gates[group.name] = made
     ours.register_forward_pre_hook(_Redraw(tuple(gates.values())))
     return Gated(ours, groups, gates, model, places)
@@ -169,9 +192,9 @@ def _k(group: Group, rows: Rows, keep: Keep) -> int | None:
     return max(1, int(keep * n + 0.5))
 
 
-def _hang(gate: Gate, group: Group, places: Places) -> None:
-    """Mask every tensor that reads the units; where none does, all that holds them."""
-    owner, *others = _gated(group)
+def _hang(gate: Gate, members: Sequence[Member], places: Places) -> None:
+    """One gate, and every tensor that it masks; the first owns it."""
+    owner, *others = members
     attach(places, owner.name, lambda i: Masked(gate, owner, owns=i == 0))
     for member in others:
         attach(places, member.name, partial(_shared, gate, member))
@@ -179,12 +202,6 @@ def _hang(gate: Gate, group: Group, places: Places) -> None:
 
 def _shared(gate: Gate, member: Member, _place: int) -> Masked:
     return Masked(gate, member, owns=False)
-
-
-def _gated(group: Group) -> tuple[Member, ...]:
-    members = tuple(m for m in group.members if m.masked)
-    readers = tuple(m for m in members if m.role is Role.READS)
-    return readers or members
 
 
 class _Redraw:
@@ -197,10 +214,3 @@ class _Redraw:
         if module.training:
             for gate in self.gates:
                 gate.redraw()
-
-
-def _like(tensor: Tensor, values: Tensor) -> Tensor:
-    """The values as a parameter or a buffer, whichever the tensor is."""
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(values.clone(), requires_grad=tensor.requires_grad)
-    return values.clone()

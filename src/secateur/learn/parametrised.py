@@ -54,7 +54,7 @@ def attach(places: Places, name: str, make: Callable[[int], nn.Module]) -> None:
             raise ModelError(f"cannot have a parametrisation: {error}", where=name) from error
 
 
-def values(places: Places, dropped: type[nn.Module]) -> dict[str, Tensor]:
+def values(places: Places, dropped: type[nn.Module] | tuple[()] = ()) -> dict[str, Tensor]:
     """Every tensor as its parametrisations make it, by name, in eval mode and without gradients.
 
     Args:
@@ -73,3 +73,10 @@ def values(places: Places, dropped: type[nn.Module]) -> dict[str, Tensor]:
                 tensor = tensor if isinstance(each, dropped) else each(tensor)
         found[name] = tensor.detach()
     return found
+
+
+def like(tensor: Tensor, values: Tensor) -> Tensor:
+    """The values as a parameter or a buffer, whichever the tensor is."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values.clone(), requires_grad=tensor.requires_grad)
+    return values.clone()

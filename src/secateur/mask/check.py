@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from secateur.errors import PlanError
+from secateur.mask.modules import names_left
 from secateur.types.kept import kept
 from secateur.types.plan import Plan
 
@@ -48,13 +49,19 @@ def check_shapes(small: nn.Module, plan: Plan) -> None:
     tensors_small = named_tensors(small)
     removable = [group for group in plan.groups if group.removable]
     masks = {group.name: plan.masks[group.name] for group in removable}
-    live = kept(plan.groups, masks)
+    live, called = kept(plan.groups, masks), names_left(plan.groups, masks)
     for name, shape in plan.groups.shapes.items():
+        if name not in called:
+            continue
         wanted = list(shape)
-        for (dim,), keep in live.get(name, {}).items():
-            wanted[dim] = int(keep.sum())
-        found = tuple(tensors_small[name].shape) if name in tensors_small else None
+        for dims, keep in live.get(name, {}).items():
+            if dims:
+                wanted[dims[0]] = int(keep.sum())
+        left = called[name]
+        found = tuple(tensors_small[left].shape) if left in tensors_small else None
         if found != tuple(wanted):
             raise PlanError(
                 f"should have shape {tuple(wanted)} by the plan, has {found}", where=name
             )
+    for name in sorted((plan.groups.shapes.keys() - set(called.values())) & tensors_small.keys()):
+        raise PlanError("should be gone by the plan", where=name)

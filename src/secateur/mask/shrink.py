@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attention import write_out
 from secateur.errors import PlanError
 from secateur.mask.check import check_fits
 from secateur.mask.copies import copy_with
+from secateur.mask.modules import take_out
 from secateur.types.equation import Attribute
 from secateur.types.group import Groups
 from secateur.types.kept import as_mask, kept
@@ -23,8 +25,10 @@ Kept = Mapping[tuple[int, ...], Tensor]  # dims → bool (product of their sizes
 def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     """A smaller plain copy of the network; the model itself is untouched.
 
-    Channels are cut out of every parameter and buffer, and size attributes follow. Units that can only be
-    masked are set to zero.
+    Channels are cut out of every parameter and buffer, and size attributes follow. Units that are whole
+    modules leave the list that holds them, and those behind move up. Units that can only be masked are
+    set to zero. An `nn.MultiheadAttention` whose heads no longer add up to its width becomes a
+    `secateur.attention.MultiheadAttention`, which is one, with the same parameters.
 
     Raises:
         PlanError: the plan does not fit the network, or removes nothing.
@@ -42,6 +46,8 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
         model, lambda name, tensor: _sliced(tensor, cut.get(name, {}), hidden.get(name, {}))
     )
     _set_attributes(small, _attributes(plan.groups, gone))
+    take_out(small, plan.groups, gone)
+    write_out(small, every=False)
     return small
 
 
@@ -51,9 +57,13 @@ def _sliced(tensor: Tensor, cut: Kept, hidden: Kept) -> Tensor:
     if hidden:
         mask = as_mask(hidden, tuple(tensor.shape)).to(tensor.device)
         values = values.masked_fill(~mask, 0)
-    for (dim,), keep in cut.items():
-        if not bool(keep.all()):
-            values = values.index_select(dim, keep.nonzero().squeeze(1).to(values.device))
+    for dims, keep in cut.items():
+        if bool(keep.all()):
+            continue
+        if not dims:  # it leaves with the module that holds it
+            values = values.new_empty(0)
+            break
+        values = values.index_select(dims[0], keep.nonzero().squeeze(1).to(values.device))
     if values.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         values = values.contiguous(memory_format=torch.channels_last)
     if values.data_ptr() == tensor.data_ptr():

@@ -1,4 +1,4 @@
-"""Granularities by name: `channels`, `weights`, `kernels`, `block:2:4`."""
+"""Granularities by name: `channels`, `heads`, `experts`, `weights`, `kernels`, `block:2:4`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from secateur.errors import OptionError
-from secateur.granularity import Block, Channels, Granularity, Kernels, Weights
+from secateur.granularity import Block, Channels, Experts, Granularity, Heads, Kernels, Weights
 from secateur.lookup import pick
 
 GRANULARITIES: dict[str, Callable[..., Granularity]] = {
     "channels": Channels,
+    "heads": Heads,
+    "experts": Experts,
     "weights": Weights,
     "kernels": Kernels,
     "block": Block,
 }
+
+_OURS = (Channels, Heads, Experts, Weights, Kernels, Block)
 
 
 def find_granularity(
@@ -33,7 +37,7 @@ def find_granularity(
     made = _made(chosen) if isinstance(chosen, str) else chosen or Channels()
     if not keep:
         return made
-    if isinstance(made, Channels | Weights | Kernels | Block):
+    if isinstance(made, _OURS):
         return dataclasses.replace(made, keep=(*made.keep, *keep))
     raise OptionError(f"{made} takes no `keep`", where="keep", hint="say it in the granularity")
 
@@ -41,7 +45,7 @@ def find_granularity(
 def text_of(granularity: Granularity) -> str:
     """As `find_granularity` reads it, without what is kept: "channels", "block:2:4:1"."""
     name = type(granularity).__name__.lower()
-    if not isinstance(granularity, Channels | Weights | Kernels | Block):
+    if not isinstance(granularity, _OURS):
         return name if " at 0x" in str(granularity) else str(granularity)
     fields = [field.name for field in dataclasses.fields(granularity) if field.name != "keep"]
     return ":".join([name, *(str(getattr(granularity, field)) for field in fields)])

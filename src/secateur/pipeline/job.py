@@ -18,7 +18,7 @@ from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.methods import SALIENCIES, Chosen, Method, find_method
 from secateur.pipeline.repairs import find_repairs
 from secateur.pipeline.scored import Scored, scored
-from secateur.recipes import Recipe, Repairing
+from secateur.recipes import Dpp, Recipe, Repairing
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
 from secateur.types.scores import Scores
@@ -40,6 +40,7 @@ class Choices(TypedDict, total=False):
     repair: str | Sequence[str] | None
     recalibrate: bool | None
     finetune: int
+    bits: int | None
     seed: int
 
 
@@ -85,6 +86,7 @@ def job(
         if not isinstance(value, int) or value < least:
             raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
     repairs = _repairs(chosen, choices.get("repair"))
+    chosen = _quantising(chosen, choices)
     allocator = _allocator(chosen, choices)
     several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
     return Job(
@@ -100,6 +102,27 @@ def job(
         choices.get("finetune", 0),
         seed,
     )
+
+
+def _quantising(
+    method: Method | Recipe | Scored, choices: Choices
+) -> Method | Recipe | Scored:
+    """The method, with the bits that weights shall have; only those that learn quantise them."""
+    if choices.get("bits") is not None:
+        if not isinstance(method, Dpp):
+            raise OptionError(
+                "only methods that train the weights quantise them", where="bits", hint="method dpp"
+            )
+        method = replace(method, bits=choices["bits"])
+    if isinstance(method, Dpp) and method.bits is not None:
+        for name in ("finetune", "repair"):
+            if choices.get(name):
+                raise OptionError(
+                    f"would move the weights off their {method.bits} bits",
+                    where=name,
+                    hint="more epochs of the method itself: dpp?epochs=40",
+                )
+    return method
 
 
 def _protecting(

@@ -27,9 +27,21 @@ from secateur.compose import (
 from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.compose.race import Race
 from secateur.errors import OptionError, SecateurError
+from secateur.learn import (
+    DrawOrder,
+    PerGroup,
+    PerKernel,
+    PerOutput,
+    PerPosition,
+    Relaxation,
+    Sampler,
+    Usual,
+)
 from secateur.lookup import call, check_options, literal, pick, split_options
-from secateur.recipes import Fair, FlexRel, Oracle, Recipe
+from secateur.recipes import Dpp, Fair, FlexRel, Oracle, Recipe
+from secateur.recipes.begin import Scratch, Trained
 from secateur.recipes.oracle import Fast, Plain
+from secateur.recover import SGD, AdamW
 from secateur.saliency import (
     LAMP,
     ActivationTaylor,
@@ -124,6 +136,7 @@ COMPOSITIONS: dict[str, type[Composable]] = {
 
 # published pruning systems, whole
 RECIPES: dict[str, Callable[..., Recipe]] = {
+    "dpp": Dpp,
     "fair": Fair,
     "flexrel": FlexRel,
     "oracle": Oracle,
@@ -147,6 +160,21 @@ VALUES: dict[str, Mapping[str, Callable[[], Any]]] = {
         "rank-network": partial(Rank, Scope.NETWORK),
     },
     "measure": {"fast": Fast, "race": partial(Fast, Race()), "plain": Plain},
+    "begin": {"scratch": Scratch, "trained": Trained},
+    "rows": {
+        "usual": Usual,
+        "peroutput": PerOutput,
+        "perposition": PerPosition,
+        "perkernel": PerKernel,
+        "pergroup": PerGroup,
+    },
+    "sampler": {
+        "softmax": Sampler,
+        "sigmoid": partial(Sampler, relaxation=Relaxation.SIGMOID),
+        "byposition": partial(Sampler, order=DrawOrder.POSITION),
+        "quiet": partial(Sampler, noise=0.1),
+    },
+    "optimizer": {"adam": partial(AdamW, weight_decay=0.0), "adamw": AdamW, "sgd": SGD},
     "coupled": {"ranksum": RankSum, "byindex": ByIndex},
     "removal": SALIENCIES,
     "protect": SALIENCIES,

@@ -55,7 +55,8 @@ def prune(
             serve recovery and accuracy. Scores, their file, or the folder of a run.
         test: batches (x, y) for accuracy; where it is not given, the data set's own test part.
         progress: called with each `Progress`.
-        granularity: what a unit is: "channels", "weights", "kernels", "block:2:4", or a value.
+        granularity: what a unit is: "channels", "heads", "experts", "weights", "kernels", "block:2:4", or
+            a value.
         keep: names, globs or modules that stay whole.
         allocator: "ranked" (over the whole network), "uniform" (the same share of each group),
             "tolerance?protect=NAME", or a value.
@@ -69,6 +70,7 @@ def prune(
         recalibrate: measure the statistics of BatchNorms again; where not given, True unless least
             squares made layers answer as before, which new statistics only disturb.
         finetune: epochs of SGD with momentum and a cosine, on all training samples; 0 where not given.
+        bits: 8, 4, 2 or 1 for each weight, where the method trains the weights, as "dpp" does.
         seed: of everything that is drawn.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import nn
 from secateur import models
 from secateur.errors import FileError
 from secateur.mask import shrink
-from secateur.pipeline.fill import fill
+from secateur.mask.fill import fill
 from secateur.pipeline.folder import RECORD, RunFolder
 from secateur.pipeline.job import Job
 from secateur.pipeline.request import Request, from_json, job_of

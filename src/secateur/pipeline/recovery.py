@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.mask.check import named_tensors
+from secateur.mask.fill import fill
 from secateur.measure import Accuracy, accuracy
-from secateur.pipeline.fill import fill
 from secateur.pipeline.job import Job
 from secateur.pipeline.progress import Progress, Report, counting
 from secateur.pipeline.repairs import REPAIRS

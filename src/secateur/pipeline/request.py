@@ -47,6 +47,7 @@ class Request:
     repair: tuple[str, ...] = ()
     recalibrate: bool | None = None
     finetune: int = 0
+    bits: int | None = None
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +103,7 @@ def job_of(request: Request, scores: Scores | None = None) -> Job:
         "repair": request.repair or None,
         "recalibrate": request.recalibrate,
         "finetune": request.finetune,
+        "bits": request.bits,
         "seed": request.seed,
     }
     if request.allocator is not None:

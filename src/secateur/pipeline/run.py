@@ -11,10 +11,10 @@ from torch import nn
 from secateur import models
 from secateur.mask import shrink
 from secateur.mask.check import named_tensors
+from secateur.mask.fill import fill
 from secateur.pipeline import fingerprint
 from secateur.pipeline.claim import claimed
 from secateur.pipeline.example import drawn, from_data
-from secateur.pipeline.fill import fill
 from secateur.pipeline.folder import RECORD, RunFolder, begun, same_arguments
 from secateur.pipeline.given import example_of_scores, read_scores, scores_file
 from secateur.pipeline.job import Job

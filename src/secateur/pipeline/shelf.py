@@ -44,6 +44,7 @@ SCORES: Kind[Scores] = Kind("scores.safetensors", Scores.load, Scores.save)
 PLAN: Kind[Plan] = Kind("plan.safetensors", Plan.load, Plan.save)
 CERTIFICATE: Kind[Certificate] = Kind("certificate.json", read_certificate, write_certificate)
 MODEL: Kind[Mapping[str, Tensor]] = Kind("model.safetensors", _load_tensors, _save_tensors)
+LEARNED: Kind[Mapping[str, Tensor]] = Kind("learned.safetensors", _load_tensors, _save_tensors)
 MEASURES: Kind[Mapping[str, Any]] = Kind("measures.json", read_json, write_json)
 
 

@@ -15,6 +15,8 @@ from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
 from secateur.mask import certify, shrink
+from secateur.mask.check import named_tensors
+from secateur.mask.fill import filled
 from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
 from secateur.pipeline.methods import Method
@@ -24,10 +26,10 @@ from secateur.pipeline.repairs import check_repairable
 from secateur.pipeline.result import Result
 from secateur.pipeline.scored import Scored
 from secateur.pipeline.scoring import take
-from secateur.pipeline.shelf import CERTIFICATE, MEASURES, PLAN, SCORES, Shelf
-from secateur.pipeline.source import Source, calibration
+from secateur.pipeline.shelf import CERTIFICATE, LEARNED, MEASURES, PLAN, SCORES, Shelf
+from secateur.pipeline.source import Source, calibration, epochs
 from secateur.pipeline.stamp import fitting, stamped
-from secateur.recipes import Question, Recipe
+from secateur.recipes import Learning, Question, Recipe
 from secateur.types.group import Groups
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
@@ -44,12 +46,12 @@ def carry_out(
     """
     _check(job, model, of)
     with torch.random.fork_rng(devices=[]):
-        scores, plan = _decide(job, model, example, of, shelf, report)
+        scores, plan, whole = _decide(job, model, example, of, shelf, report)
         report(Progress("certify"))
-        small = shrink(model, plan).eval()
-        certificate = shelf.keep(CERTIFICATE, lambda: certify(model, small, plan, example))
+        small = shrink(whole, plan).eval()
+        certificate = shelf.keep(CERTIFICATE, lambda: certify(whole, small, plan, example))
         dense = judge(model, of, "dense", report)
-        after = recover(job, (model, small), plan, of, shelf, report)
+        after = recover(job, (whole, small), plan, of, shelf, report)
         measures = shelf.keep(
             MEASURES, lambda: _measure(job, (model, small), example, plan, dense, after, report)
         )
@@ -82,8 +84,8 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
 
 def _decide(
     job: Job, model: nn.Module, example: Any, of: Source, shelf: Shelf, report: Report
-) -> tuple[Scores, Plan]:
-    """Scores, and the plan that follows from them."""
+) -> tuple[Scores, Plan, nn.Module]:
+    """Scores, the plan that follows from them, and the network that it is about."""
 
     @cache
     def found() -> Groups:
@@ -99,10 +101,18 @@ def _decide(
         return stamped(scores, model, job.granularity, found(), example)
 
     method = job.method
+    if isinstance(method, Learning):
+        learned = cache(lambda: method.learn(_question(job, model, found(), of, shelf, report)))
+        scores = shelf.keep(SCORES, lambda: noted(learned().scores))
+        plan = shelf.keep(PLAN, lambda: learned().plan)
+        tensors = shelf.keep(LEARNED, lambda: named_tensors(learned().network))
+        if shelf.checkpoint is not None:
+            shelf.checkpoint.unlink(missing_ok=True)  # fine-tuning will have one of its own
+        return scores, plan, filled(model, tensors)
     if isinstance(method, Recipe):
-        answer = cache(lambda: _ask(job, method, model, found(), of, shelf, report))
+        answer = cache(lambda: method.decide(_question(job, model, found(), of, shelf, report)))
         scores = shelf.keep(SCORES, lambda: noted(answer()[0]))
-        return scores, shelf.keep(PLAN, lambda: answer()[1])
+        return scores, shelf.keep(PLAN, lambda: answer()[1]), model
 
     def scored() -> Scores:
         if isinstance(method, Scored):
@@ -110,9 +120,8 @@ def _decide(
         return noted(take(job, method, model, found(), of, report))
 
     scores, allocator = shelf.keep(SCORES, scored), job.allocator or Ranked(method.by)
-    return scores, shelf.keep(
-        PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None)
-    )
+    plan = shelf.keep(PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None))
+    return scores, plan, model
 
 
 def _decides_soon(method: Method | Recipe | Scored) -> bool:
@@ -134,17 +143,17 @@ def _try_budgets(job: Job, every: Groups) -> None:
     allocate(every, Scores(dict.fromkeys(names, level)), how, job.budgets)
 
 
-def _ask(
+def _question(
     job: Job,
-    recipe: Recipe,
     model: nn.Module,
     every: Groups,
     of: Source,
     shelf: Shelf,
     report: Report,
-) -> tuple[Scores, Plan]:
-    """Let a recipe decide; what it notes goes to the shelf."""
-    question = Question(
+) -> Question:
+    """What a recipe is asked; what it notes goes to the shelf."""
+    torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
+    return Question(
         model,
         every,
         job.budgets,
@@ -152,12 +161,11 @@ def _ask(
         job.loss,
         job.seed,
         shelf.steps,
+        epochs(of),
+        shelf.checkpoint,
         shelf.step,
         lambda what, done, of: report(Progress(what, done, of)),
     )
-    torch.default_generator.manual_seed(derive(job.seed, "score"))  # of a loader that shuffles
-    return recipe.decide(question)
-
 
 def _name(method: Method | Recipe | Scored) -> str:
     return type(method).__name__.lower() if isinstance(method, Recipe) else method.by

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from operator import length_hint
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from secateur import archive
-from secateur.errors import FileError
-from secateur.mask.check import named_tensors
-from secateur.pipeline.fill import fill
 from secateur.pipeline.job import Job
 from secateur.pipeline.progress import Progress, Report
 from secateur.recover import SGD, finetune
+from secateur.recover.checkpoint import Checkpoint
+from secateur.recover.epochs import Epochs
+from secateur.recover.optimizer import Parameters
 from secateur.types.plan import Plan
 from secateur.types.seed import derive
 
@@ -37,23 +36,24 @@ def tune(
     Raises:
         FileError: the checkpoint is damaged or cannot be written.
     """
-    optimizer, done = _Remembering(), 0
+    before = None
     if checkpoint is not None and checkpoint.exists():
-        done = _resume(model, optimizer, checkpoint, job.finetune)
-    ends = done
-
-    def ended() -> None:
-        nonlocal ends
-        ends += 1
-        if checkpoint is not None:
-            _save(model, optimizer, ends, checkpoint)
-
+        before = Checkpoint.load(checkpoint, job.finetune)
+        before.restore(model)
+    done = 0 if before is None else before.epochs
     if done == job.finetune:
         return
+    ends, optimizer = count(done + 1), _Remembering(before)
+
+    def ended() -> None:
+        epoch = next(ends)
+        if checkpoint is not None and optimizer.built is not None:
+            Checkpoint.of(epoch, model, optimizer.built).save(checkpoint)
+
     removable = any(group.removable for group in plan.groups)
     steps = finetune(
         model,
-        _Epochs(data, ended),
+        Epochs(data, lambda: None, ended),
         epochs=range(done, job.finetune),
         optimizer=optimizer,
         plan=None if removable else plan,
@@ -66,58 +66,15 @@ def tune(
         report(Progress("finetune", step.epoch * (step.of or 0) + step.step + 1, of))
 
 
-class _Epochs:
-    """Data that say when they were read to the end; by then the last step has been taken."""
-
-    def __init__(self, data: Iterable[Any], ended: Callable[[], None]) -> None:
-        self._data, self._ended = data, ended
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from self._data
-        self._ended()
-
-    def __length_hint__(self) -> int:
-        return length_hint(self._data)
-
-
 class _Remembering:
-    """SGD whose state can be looked at, and which begins with a state that it is given."""
+    """SGD that can be looked at once it is built, and goes on where it was."""
 
-    def __init__(self) -> None:
-        self.state: Mapping[int, Mapping[str, Tensor]] = {}
+    def __init__(self, before: Checkpoint | None) -> None:
+        self._before = before
         self.built: torch.optim.Optimizer | None = None
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         self.built = SGD().build(parameters)
-        if self.state:
-            self.built.load_state_dict(self.built.state_dict() | {"state": self.state})
+        if self._before is not None:
+            self._before.resume(self.built)
         return self.built
-
-
-def _save(model: nn.Module, optimizer: _Remembering, done: int, path: Path) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in named_tensors(model).items()}
-    slots = {} if optimizer.built is None else optimizer.built.state_dict()["state"]
-    for index, slot in slots.items():
-        for key, value in slot.items():
-            if isinstance(value, Tensor):
-                tensors[f"slot.{index}.{key}"] = value
-    archive.save(path, "checkpoint", {"epochs": done}, tensors)
-
-
-def _resume(model: nn.Module, optimizer: _Remembering, path: Path, epochs: int) -> int:
-    """Take up the state; returns how many epochs are done."""
-    header, tensors = archive.load(path, "checkpoint")
-    with archive.malformed(path, "checkpoint"):
-        done = int(header["epochs"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("slot."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = tensor
-    if not 0 < done <= epochs:
-        raise FileError(f"claims {done} epochs", where=str(path), hint="remove it to begin anew")
-    prefix = "model."
-    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    fill(model, own, where=str(path))
-    optimizer.state = state
-    return done

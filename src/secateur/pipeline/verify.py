@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from secateur.errors import FileError
 from secateur.mask import Certificate, certify, shrink
 from secateur.mask.check import named_tensors
+from secateur.mask.fill import filled
 from secateur.pipeline import fingerprint
 from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, RunFolder, written
 from secateur.pipeline.job import Job
 from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
 from secateur.pipeline.request import Request
 from secateur.pipeline.run import dense, example_of
-from secateur.pipeline.shelf import CERTIFICATE, PLAN
+from secateur.pipeline.shelf import CERTIFICATE, LEARNED, PLAN
 from secateur.pipeline.source import source
+from secateur.recipes import Learning
 from secateur.recover.consumers import consumers
 from secateur.types.dataset import Dataset
 from secateur.types.kept import as_mask, kept
@@ -69,7 +71,8 @@ def verify(folder: str | Path, load: Load) -> Iterator[Check]:
 def _files(shelf: RunFolder) -> Iterator[Check]:
     """Every file against its hash in the journal."""
     known = written(shelf.entries)
-    for name in (RECORD.file, *RESULTS):
+    learned = [LEARNED.file] if LEARNED.file in known else []
+    for name in (RECORD.file, *RESULTS, *learned):
         path = shelf.path / name
         if not path.is_file():
             yield Check(name, holds=False, seen="is missing")
@@ -89,13 +92,16 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     yield Check("dense network", same, "the same" if same else "is another one by now")
     if not same:
         return
+    job = job_in(shelf, request)
+    example = _example(request, model, load, job)
+    if isinstance(job.method, Learning):
+        model = filled(model, shelf.read(LEARNED))
     small = shrink(model, plan).eval()
-    example = _example(request, model, load, job_in(shelf, request))
     after = certify(model, small, plan, example)
     differ = [name for name in _COMPARED if getattr(before, name) != getattr(after, name)]
     seen = f"differs in {', '.join(differ)}" if differ else str(after)
     yield Check("certificate", after.holds and not differ, seen)
-    repaired = _repaired(small, model, plan) if job_in(shelf, request).repairs else set()
+    repaired = _repaired(small, model, plan) if job.repairs else set()
     yield _final(rebuild(shelf.path), small, plan, request, repaired)
 
 

@@ -1,8 +1,19 @@
 """Published pruning systems, each written as its paper says it."""
 
+from secateur.recipes.dpp import Dpp
 from secateur.recipes.fair import Fair
 from secateur.recipes.flexrel import FlexRel
 from secateur.recipes.oracle import Oracle
-from secateur.recipes.recipe import Question, Recipe, Repairing
+from secateur.recipes.recipe import Learned, Learning, Question, Recipe, Repairing
 
-__all__ = ["Fair", "FlexRel", "Oracle", "Question", "Recipe", "Repairing"]
+__all__ = [
+    "Dpp",
+    "Fair",
+    "FlexRel",
+    "Learned",
+    "Learning",
+    "Oracle",
+    "Question",
+    "Recipe",
+    "Repairing",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
@@ -30,6 +31,10 @@ class Question:
         loss: mean over a batch's samples.
         steps: what an earlier start, which was stopped, has noted; a recipe of many steps goes on
             from there.
+        training: all training samples in batches, in a new order each time they are read, for recipes
+            that learn; None where the caller has none.
+        checkpoint: where a recipe that learns may keep its state; None where nothing outlives the
+            process.
         note: told every step, as plain JSON values, so that it need not be done again.
         tell: told (what, how much is done, of how much or None).
     """
@@ -41,6 +46,8 @@ class Question:
     loss: Loss
     seed: int = 0
     steps: Sequence[Mapping[str, Any]] = ()
+    training: Iterable[Any] | None = None
+    checkpoint: Path | None = None
     note: Callable[[Mapping[str, Any]], None] = _unheard
     tell: Callable[[str, int, int | None], None] = _unheard
 
@@ -69,4 +76,28 @@ class Recipe(Protocol):
 
         The model is left as it was, bit for bit. Equal questions are answered alike.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """What a recipe that learns has come to.
+
+    Attributes:
+        scores: what it went by, the first of them its own.
+        network: of the kind that was asked about, with the weights that go with the plan. Nothing is cut
+            out of it or masked yet.
+    """
+
+    scores: Scores
+    plan: Plan
+    network: nn.Module
+
+
+@runtime_checkable
+class Learning(Recipe, Protocol):
+    """A recipe that trains weights together with its decision."""
+
+    def learn(self, question: Question) -> Learned:
+        """The decision and the weights; the model that was given is left as it was, bit for bit."""
         ...

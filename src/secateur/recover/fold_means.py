@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from secateur.attention import written_out
 from secateur.errors import DataError, OptionError
 from secateur.recover.consumers import Consumer, consumers
 from secateur.recover.offset import NOWHERE, offset_of
@@ -69,7 +70,7 @@ def fold_means(
     with untouched(model), torch.no_grad():
         for done, batch in enumerate(checked(data, device_of(model), batches), start=1):
             seen = probe(model, found, batch) if done == 1 else seen
-            with _watched(sums):
+            with _watched(sums), written_out(model):
                 run(model, batch.x, batch.where)
             if progress is not None:
                 progress(done)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from secateur.errors import OptionError
 
+Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""Parameters, or groups of them with settings of their own."""
+
 
 class Optimizer(Protocol):
     """Something that makes a torch optimiser."""
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """A fresh optimiser over the parameters."""
         ...
 
@@ -36,7 +39,7 @@ class SGD:
         if self.nesterov and self.momentum == 0.0:
             raise OptionError("nesterov needs momentum", where="SGD", hint="momentum=0.9")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """A fresh `torch.optim.SGD`."""
         return torch.optim.SGD(
             parameters,
@@ -57,7 +60,7 @@ class AdamW:
     def __post_init__(self) -> None:
         _check("AdamW", self.lr, self.weight_decay)
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """A fresh `torch.optim.AdamW`."""
         return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
 

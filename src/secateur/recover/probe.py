@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attention import written_out
 from secateur.types.batches import Batch
 from secateur.types.call import run, tensors
 from secateur.types.dispatch import Dispatch
@@ -42,7 +43,7 @@ def probe(model: nn.Module, layers: Iterable[str], batch: Batch) -> Probe:
     try:
         handles += [m.register_forward_hook(seen.returned(name)) for m, name in names.items()]
         handles += [m.register_forward_pre_hook(seen.given(path)) for m, path in norms.items()]
-        with untouched(model), torch.no_grad(), seen:
+        with untouched(model), written_out(model), torch.no_grad(), seen:
             out = run(model, batch.x, batch.where)
     finally:
         for handle in handles:

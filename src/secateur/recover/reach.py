@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attention import written_out
 from secateur.recover.consumers import Layer
 from secateur.types.batches import Batch
 from secateur.types.call import run
@@ -46,7 +47,8 @@ def _run(
     found: list[Tensor],
 ) -> Tensor | None:
     try:
-        run(model, batch.x, batch.where)
+        with written_out(model):
+            run(model, batch.x, batch.where)
     except _Reached:
         return found[0].detach()
     finally:

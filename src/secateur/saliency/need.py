@@ -12,6 +12,8 @@ class Need(enum.Enum):
     GRADIENTS = "gradients"  # of the loss, for weights
     ACTIVATIONS = "activations"  # of every producer, as the next layer reads them
     ACTIVATION_GRADIENTS = "activation gradients"  # the same, with the loss's gradient there
+    # the same; of units behind a gate, as experts, what each returns and not what the gate says of it
+    WORK_GRADIENTS = "work gradients"
     OUTPUTS = "outputs"  # a producer's own output, before normalisation and activation function
     OUTPUT_GRADIENTS = "output gradients"  # the same, with the loss's gradient there
 

@@ -44,9 +44,10 @@ def producers(group: Group) -> tuple[Portion, ...]:
     """A portion for each layer that writes units: its weight and bias, and the norm behind it.
 
     A norm belongs to the layer if it reads the work of that layer alone. Where nothing writes the
-    units, the group itself is the one portion.
+    units, or a gate speaks for them (an expert's layers are inside of it, and coupled with none), the
+    group itself is the one portion.
     """
-    if not any(member.role is Role.WRITES for member in group.members):
+    if group.gate is not None or not any(m.role is Role.WRITES for m in group.members):
         return (Portion(group, torch.arange(group.size)),)
     if group not in _PRODUCERS:
         _PRODUCERS[group] = _producers(group)

@@ -7,6 +7,8 @@ sampling; Cohen and Kaplan, Summarizing Data using Bottom-k Sketches, PODC 2007)
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,31 @@ def priorities(batch: Batch, seed: int) -> Tensor:
         parts = [(_whole(part) * factors).sum(1) for part in rows.split(some)]
         total = total + torch.cat(parts)
     return _mixed(total)
+
+
+class Kept(NamedTuple):
+    """What is held of a layer after one more batch."""
+
+    classes: Tensor  # int64 (rows,)
+    order: Tensor  # int64 (rows,): priorities
+    still: Tensor | None  # int64: which of the rows before stay; None: all of them
+    new: Tensor  # int64: which samples of the batch are added, ascending
+    most: int  # rows that there may be in the end, if classes have no higher number; 0: no saying
+
+
+def with_batch(
+    before: tuple[Tensor, Tensor] | None,
+    batch: tuple[Tensor, Tensor],
+    per_class: int | None,
+    total: int,
+) -> Kept:
+    """The rows that stay of those before and a batch, each given as classes and priorities."""
+    held = 0 if before is None else len(before[0])
+    classes, order = batch if before is None else map(torch.cat, zip(before, batch, strict=True))
+    stay = kept_rows(classes, order, per_class, total)
+    still, new = stay[stay < held], stay[stay >= held] - held
+    most = min(total, (per_class or 0) * (int(classes.max()) + 1))
+    return Kept(classes[stay], order[stay], None if len(still) == held else still, new, most)
 
 
 def kept_rows(classes: Tensor, order: Tensor, per_class: int | None, total: int) -> Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ from secateur.saliency.shown import Shown
 from secateur.types.batches import Batch
 from secateur.types.group import Group, Groups, Member
 from secateur.types.loss import Loss
+
+_T = TypeVar("_T")
 
 State = dict[str, Tensor]
 """Named tensors that add: what is seen of two halves of the data is the sum of their states.
@@ -69,9 +71,7 @@ class Seen:
     shown: Shown | None = None  # at a site; None at the end of a batch
     signals: Mapping[Collector, Any] = field(default_factory=dict)
     batch: Batch | None = None  # at a site: what the network runs on
-    noted: dict[Hashable, Tensor] = field(
-        default_factory=dict
-    )  # at a site: shared by all of a batch
+    noted: dict[Hashable, Any] = field(default_factory=dict)  # at a site: shared by all of a batch
 
     def weights(self, member: Member) -> Tensor:
         """The member's whole tensor, in the network's own dtype."""
@@ -111,11 +111,11 @@ class Seen:
             )
         return self.shown
 
-    def once(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What follows from the batch alone: made at its first site, and shared by the others."""
         if key not in self.noted:
             self.noted[key] = make()
-        found: Tensor = self.noted[key]
+        found: _T = self.noted[key]
         return found
 
     def collected(self, collector: Collector) -> Any:

@@ -29,6 +29,9 @@ class Reconstruction(Saliency):
     function (a ReLU) this is the authors' form, | sum w * dL/dw + b * dL/db |, number by number; with
     one, theirs is noise in train mode, since a filter's scale then changes nothing.
 
+    Of an expert in a mixture, a is what it returns, where it is a module of its own, else what the
+    router says of it.
+
     A unit that several layers write leaves all of them: their signed sums are added; each layer's own
     is in `Scores.layers`. Of a recurrent layer's unit only what it sends on counts, not what the
     units tell each other from step to step.
@@ -37,11 +40,11 @@ class Reconstruction(Saliency):
     """
 
     # weights are not looked at: whoever needs them is also observed once at the end of a batch
-    needs: ClassVar[frozenset[Need]] = frozenset({Need.ACTIVATION_GRADIENTS, Need.WEIGHTS})
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.WORK_GRADIENTS, Need.WEIGHTS})
 
     def start(self, group: Group) -> State:
         """Signed sums per unit, for each layer that writes units, and the number of samples."""
-        writers = [site.writer for site in sites(group, Need.ACTIVATION_GRADIENTS)]
+        writers = [site.writer for site in sites(group, Need.WORK_GRADIENTS)]
         return {
             _SAMPLES: torch.zeros((), dtype=torch.float64),
             **{f"{_LAYER}{w}": torch.zeros(group.size, dtype=torch.float64) for w in writers},
@@ -61,7 +64,7 @@ class Reconstruction(Saliency):
     def by_layer(self, state: State, group: Group) -> Mapping[str, Tensor]:
         """Of each layer alone; none where a layer writes only some of the units."""
         found = _layers(state)
-        if len(found) < 2 or not all_of_them(group, sites(group, Need.ACTIVATION_GRADIENTS)):
+        if len(found) < 2 or not all_of_them(group, sites(group, Need.WORK_GRADIENTS)):
             return {}
         return {name: change.abs() for name, change in found.items()}
 

@@ -84,7 +84,7 @@ def observe(
     if data is None:
         raise DataError(f"{', '.join(hungry)} cannot be scored without data", where="data")
 
-    noted: tuple[Batch | None, dict[Hashable, Tensor]] = (None, {})
+    noted: tuple[Batch | None, dict[Hashable, Any]] = (None, {})
 
     def look(need: Need, shown: Shown, batch: Batch) -> None:
         nonlocal noted

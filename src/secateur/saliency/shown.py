@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import torch
@@ -32,6 +33,10 @@ class Shown:
         slopes: Tensor | None = None,
         own: int = 0,
     ) -> None:
+        if activation.folded and len(values) != samples and len(values) % samples == 0:
+            activation = _unfolded(activation)
+            values = values.unflatten(0, (samples, -1))
+            slopes = None if slopes is None else slopes.unflatten(0, (samples, -1))
         self.group, self.activation = group, activation
         self.batch = samples  # how many the batch holds
         self.own = own  # elements of all units in the producer's own output; 0: the same as here
@@ -122,20 +127,24 @@ class Shown:
         """
         self._check_samples()
         values = self.values if rows is None else self.values[rows.to(self.values.device)]
-        unit_of = self.activation.unit_of
-        order = unit_of.argsort(stable=True)
-        order = order[unit_of[order] >= 0]
-        units, held = unit_of[order].unique_consecutive(return_counts=True)
-        if len(held.unique()) != 1:
+        units, held, order = _places(self.activation)
+        if len(set(held)) != 1:
             raise ScoreError(
-                f"units hold from {int(held.min())} to {int(held.max())} positions each",
+                f"units hold from {min(held)} to {max(held)} positions each",
                 where=f"{self.group.name}, {self.activation.module}",
                 hint="score it by activations or gradients, as with sec.Taylor()",
             )
         found = self._rows(values)
-        if not torch.equal(order, torch.arange(found.shape[1])):
+        if order is not None:
             found = found.index_select(1, order.to(found.device))
         return units, found.reshape(len(found), len(units), -1)
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """How many units are seen here, and at how many positions of a sample, at most."""
+        units, held, _ = _places(self.activation)
+        indices = self.values.shape[self.activation.dim] * len(self.values)
+        return len(units), max(held, default=0) * (self.values.numel() // max(indices, 1))
 
     def to_units(self, by_index: Tensor) -> Tensor:
         """(..., size of the dim) to (..., n): what belongs to one unit is summed."""
@@ -198,10 +207,27 @@ def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=512)
+def _unfolded(activation: Activation) -> Activation:
+    """As it is when samples and positions are two dims."""
+    return replace(activation, dim=activation.dim + 1, folded=False)
+
+
+@lru_cache(maxsize=512)
 def _unit_of(activation: Activation, size: int, device: torch.device) -> Tensor | None:
     """Which unit each index of the dim belongs to; None where unit i is index i."""
     unit_of = activation.unit_of
     return None if torch.equal(unit_of, torch.arange(size)) else unit_of.to(device)
+
+
+@lru_cache(maxsize=512)
+def _places(activation: Activation) -> tuple[Tensor, list[int], Tensor | None]:
+    """Units ascending, how many indices each holds, and all these; None where it is every index."""
+    unit_of = activation.unit_of
+    order = unit_of.argsort(stable=True)
+    order = order[unit_of[order] >= 0]
+    units, held = unit_of[order].unique_consecutive(return_counts=True)
+    as_they_stand = torch.equal(order, torch.arange(len(unit_of)))
+    return units, held.tolist(), None if as_they_stand else order
 
 
 @lru_cache(maxsize=512)

@@ -19,11 +19,16 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
 
     Needs of a producer's own output take the first place where its work is seen, the others the last
     one before it is read or meets the work of another producer: after normalisation and activation
-    function.
+    function. Units behind a gate, as experts, are seen by what the gate says of each; what each of
+    them returns is their work, and is seen where they are modules.
 
     Raises:
         ScoreError: units or a producer of them are seen nowhere.
     """
+    if group.gate is not None:
+        said = tuple(a for a in group.activations if a.module == group.gate)
+        returned = tuple(a for a in group.activations if a.module != group.gate)
+        return (need is Need.WORK_GRADIENTS and returned) or said
     chosen: dict[str, Activation] = {}
     seen = torch.zeros(group.size, dtype=torch.bool)
     shown = shown_alone(group)
@@ -53,13 +58,15 @@ def sites(group: Group, need: Need) -> tuple[Activation, ...]:
 def shown_alone(group: Group) -> tuple[Activation, ...]:
     """The group's activations, each with the weight whose work it is.
 
-    The hidden units of a recurrent layer are the work of several weights at once, so none of them is
-    their writer: the first one stands for all. Of what such a layer returns, the sequence is looked
-    at, which a stack of layers leaves at its top; not the last state, whose first dim counts layers.
+    The hidden units of a recurrent layer and the heads of an `nn.MultiheadAttention` are the work of
+    several products at once, so no weight is their writer: the first one stands for all. Of what a
+    recurrent layer returns, the sequence is looked at, which a stack of layers leaves at its top; not
+    the last state, whose first dim counts layers.
     """
     weights = _weights(group)
     modules = {name.rpartition(".")[0] for name in weights}
-    if len(weights) < 2 or len(modules) > 1 or any(a.writer for a in group.activations):
+    single = len(weights) < 2 and group.kind != "head"
+    if single or len(modules) > 1 or any(a.writer for a in group.activations):
         return group.activations
     return tuple(
         replace(activation, writer=weights[0])

@@ -11,11 +11,12 @@ from torch import Tensor
 from secateur.errors import OptionError, ScoreError
 from secateur.saliency.labels import classes_of
 from secateur.saliency.need import Need
-from secateur.saliency.priority import kept_rows, priorities
+from secateur.saliency.priority import Kept, kept_rows, priorities, with_batch
 from secateur.saliency.protocol import ROWS, Saliency, Seen, State
-from secateur.saliency.shown import Shown
+from secateur.saliency.rows import grown
 from secateur.saliency.sites import all_of_them, sites
 from secateur.saliency.wasserstein import directions, largest_distance, pairs_of
+from secateur.types.batches import Batch
 from secateur.types.group import Group
 from secateur.types.seed import derive
 
@@ -38,7 +39,8 @@ class Utilization(Saliency):
     sample twice.
 
     A unit that several layers write is the mean over them; each layer's own is in `Scores.layers`.
-    So is an attention head, which its query, key and value layers write.
+    So is an attention head, which its query, key and value layers write. An expert in a mixture shows
+    what the router says of it.
 
     Memory: per layer and unit, `min(H * W, directions)` float32 numbers for each of at most
     `per_class` samples of every class, and little more to compare them; at most `memory` bytes a
@@ -98,38 +100,31 @@ class Utilization(Saliency):
             raise ScoreError("is observed at sites only", where=seen.group.name)
         layer = f"{site.activation.writer}: "
         state = {**state, _LOOKS: state[_LOOKS] + 1}
-        classes = classes_of(batch)
-        seed = derive(self.seed, "samples")
-        order = seen.once(("priorities", seed), lambda: priorities(batch, seed))
-        held = len(state.get(layer + _CLASS, ()))
-        if held:
-            classes = torch.cat([state[layer + _CLASS], classes])
-            order = torch.cat([state[layer + _PRIORITY], order])
-        stay = kept_rows(classes, order, self.per_class, self._fitting(site))
-        new = stay[stay >= held] - held
-        if held and not len(new):
+        kept = self._kept(state, layer, seen, batch)
+        if layer + _CLASS in state and not len(kept.new):
             return state
-        points = site.points(new if len(new) < batch.samples else None)[1]
+        points = site.points(kept.new if len(kept.new) < batch.samples else None)[1]
         where = f"{seen.group.name}, {batch.where}"
-        if not _finite(points):
+        spaces = _spaces(state.get(layer + _POSITIONS), points, where)
+        rows = state.get(layer + _VALUES)
+        if rows is None:
+            rows = points.new_empty(0, points.shape[1], min(points.shape[2], self.directions))
+        elif kept.still is not None:
+            rows = rows[kept.still]
+        rows, added = grown(rows, len(kept.new), kept.most)
+        self._slice(points, added)
+        if not (_finite(added) or _finite(points)):
             raise ScoreError(
                 f"{site.activation.module} has an {site.activation.place.value} that is NaN or"
                 " infinite",
                 where=where,
             )
-        positions = classes.new_tensor([points.shape[2]])
-        values = self._sliced(points)
-        if held:
-            positions = torch.cat([state[layer + _POSITIONS], positions]).unique()
-            _check_one_space(positions, where)
-            old, still = state[layer + _VALUES], stay[stay < held]
-            values = torch.cat([old if len(still) == held else old[still], values])
         return {
             **state,
-            layer + _CLASS: classes[stay],
-            layer + _PRIORITY: order[stay],
-            layer + _POSITIONS: positions,
-            layer + _VALUES: values,
+            layer + _CLASS: kept.classes,
+            layer + _PRIORITY: kept.order,
+            layer + _POSITIONS: spaces,
+            layer + _VALUES: rows,
         }
 
     def settled(self, state: State, group: Group) -> State:
@@ -175,16 +170,33 @@ class Utilization(Saliency):
         onto = self._directions(values) if 1 < values.shape[2] < self.directions else None
         return largest_distance(values, rows, pairs, onto)
 
-    def _fitting(self, site: Shown) -> int:
-        """How many samples of a layer may be kept."""
-        units = int((site.count > 0).sum())
-        positions = round(float(site.count.max()) / len(site.values))
-        numbers = units * min(positions, self.directions)
-        return self.memory // (numbers * site.values.element_size())
+    def _kept(self, state: State, layer: str, seen: Seen, batch: Batch) -> Kept:
+        """Which rows stay: found once for all layers that hold the same ones."""
+        seed = derive(self.seed, "samples")
+        classes = seen.once("classes", lambda: classes_of(batch))
+        order = seen.once(("priorities", seed), lambda: priorities(batch, seed))
+        before = None
+        if layer + _CLASS in state:
+            before = state[layer + _CLASS], state[layer + _PRIORITY]
+        units, positions = seen.site.extent
+        numbers = max(1, units * min(positions, self.directions))
+        total = self.memory // (numbers * seen.site.values.element_size())
+        rows = len(classes) + len(before[0] if before else ())
+        total = min(total, rows * (self.per_class or rows))  # more room makes no difference
+        same = tuple(map(id, before or ()))
+        # what has the same rows before is asked for by its id, so it must live as long
+        kept, _ = seen.once(
+            ("kept", seed, self.per_class, total, same),
+            lambda: (with_batch(before, (classes, order), self.per_class, total), before),
+        )
+        return kept
 
-    def _sliced(self, points: Tensor) -> Tensor:
-        """Projections where they are fewer numbers than the points."""
-        return points if points.shape[2] < self.directions else points @ self._directions(points)
+    def _slice(self, points: Tensor, into: Tensor) -> None:
+        """Projections where they are no more numbers than the points."""
+        if points.shape[2] < self.directions:
+            into.copy_(points)
+        else:
+            torch.mm(points.flatten(0, 1), self._directions(points), out=into.flatten(0, 1))
 
     def _directions(self, points: Tensor) -> Tensor:
         positions = points.shape[2]
@@ -196,6 +208,17 @@ class Utilization(Saliency):
 def _finite(values: Tensor) -> bool:
     """Whether all are; a sum tells it sooner, unless it is too large."""
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def _spaces(before: Tensor | None, points: Tensor, where: str) -> Tensor:
+    """Numbers of positions that were seen: one, int64 (1,)."""
+    positions = points.shape[2]
+    if before is None:
+        return torch.tensor([positions], device=points.device)
+    if before.tolist() != [positions]:
+        before = torch.cat([before, before.new_tensor([positions])]).unique()
+        _check_one_space(before, where)
+    return before
 
 
 def _check_one_space(positions: Tensor, where: str) -> None:

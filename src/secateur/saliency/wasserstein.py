@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -59,26 +60,43 @@ def largest_distance(
     """
     slices = values.shape[2] if onto is None else onto.shape[1]
     steps = _steps([len(rows) for rows in classes])
+    rows = torch.cat([classes[number] for alike in steps.alike.values() for number in alike])
     each = len(classes) * len(steps.widths)  # numbers of one unit in one direction
     some = min(slices, max(1, _CHUNK // each))
     width = max(1, _CHUNK // (each * some))
     found = []
     for units in values.split(width, 1):
         total = torch.zeros((), dtype=torch.float64, device=values.device)
+        points = units.index_select(0, rows)
         for first in range(0, slices, some):
             seen = slice(first, first + some)
-            shown = units[:, :, seen] if onto is None else units @ onto[:, seen]
-            total = total + _distances(shown, classes, steps, pairs)
+            shown = _turned(points[..., seen]) if onto is None else _onto(points, onto[:, seen])
+            total = total + _distances(shown, steps, pairs)
         found.append(total.amax(1))
     return torch.cat(found) / slices
 
 
+def _turned(points: Tensor) -> Tensor:
+    """Samples last, (units, slices, samples), in memory of its own."""
+    samples, units, slices = points.shape
+    # of a matrix torch has a quick way to do so, and not of three dims
+    turned = torch.empty(units * slices, samples, dtype=points.dtype, device=points.device)
+    return turned.copy_(points.reshape(samples, -1).t()).view(units, slices, samples)
+
+
+def _onto(points: Tensor, some: Tensor) -> Tensor:
+    """The points on some directions, (units, directions, samples)."""
+    found: Tensor = some.t() @ points.permute(1, 2, 0)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Steps:
     """The common steps of the quantile functions of samples of several sizes."""
 
-    def __init__(self, widths: Tensor, ranks: dict[int, Tensor]) -> None:
-        self.widths = widths  # float64 (steps,), 1 in all
-        self.ranks = ranks  # size of a sample → int64 (steps,): which of its values, in order
+    widths: Tensor  # float64 (steps,), 1 in all
+    ranks: dict[int, Tensor]  # size of a sample → int64 (steps,): which of its values, in order
+    alike: dict[int, list[int]]  # size of a sample → the classes that have it
 
 
 def _steps(sizes: Sequence[int]) -> _Steps:
@@ -88,14 +106,13 @@ def _steps(sizes: Sequence[int]) -> _Steps:
     starts = [0, *ends[:-1]]
     widths = [(end - start) / whole for start, end in zip(starts, ends, strict=True)]
     ranks = {size: torch.tensor([s * size // whole for s in starts]) for size in different}
-    return _Steps(torch.tensor(widths, dtype=torch.float64), ranks)
+    alike = {size: [i for i, other in enumerate(sizes) if other == size] for size in different}
+    return _Steps(torch.tensor(widths, dtype=torch.float64), ranks, alike)
 
 
-def _distances(
-    values: Tensor, classes: Sequence[Tensor], steps: _Steps, pairs: Tensor | None
-) -> Tensor:
+def _distances(values: Tensor, steps: _Steps, pairs: Tensor | None) -> Tensor:
     """Of some units in some directions: sums over the directions, float64 (units, pairs)."""
-    table = _quantiles(values, classes, steps)
+    table = _quantiles(values, steps)
     if pairs is None:
         return torch.stack([torch.pdist(each, p=1.0) for each in table]).double()
     some = max(1, _CHUNK // table.shape[2])
@@ -107,27 +124,33 @@ def _distances(
     return torch.stack(rows).double()
 
 
-def _quantiles(values: Tensor, classes: Sequence[Tensor], steps: _Steps) -> Tensor:
-    """Rows whose L1 distance is that of the classes, (units, classes, directions * steps)."""
-    _, units, slices = values.shape
-    if len(steps.ranks) == 1:
-        sizes = len(classes), len(classes[0])
-        found = _sorted(values[torch.cat(list(classes))].unflatten(0, sizes).permute(2, 0, 3, 1))
-        return found.mul_(1 / sizes[1]).flatten(2)
-    table = values.new_empty(units, len(classes), slices, len(steps.widths))
-    for size, ranks in steps.ranks.items():  # classes of one size are sorted at once
-        alike = [number for number, rows in enumerate(classes) if len(rows) == size]
-        rows = torch.cat([classes[number] for number in alike])
-        found = values[rows].unflatten(0, (len(alike), size))  # (classes, size, units, directions)
-        found = _sorted(found.permute(2, 0, 3, 1))[..., ranks.to(values.device)]
-        table[:, torch.tensor(alike, device=values.device)] = found
+def _quantiles(values: Tensor, steps: _Steps) -> Tensor:
+    """Rows whose L1 distance is that of the classes, (units, classes, directions * steps).
+
+    Args:
+        values: (units, directions, samples), sorted where it lies; classes of one size side by side.
+    """
+    units, slices, _ = values.shape
+    sizes = [size * len(alike) for size, alike in steps.alike.items()]
+    parts = [
+        _sorted(part.unflatten(-1, (-1, size))).transpose(
+            1, 2
+        )  # (units, classes, directions, size)
+        for size, part in zip(steps.alike, values.split(sizes, -1), strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0].flatten(2).mul_(1 / parts[0].shape[3])
+    classes = sum(map(len, steps.alike.values()))
+    table = values.new_empty(units, classes, slices, len(steps.widths))
+    for (size, alike), part in zip(steps.alike.items(), parts, strict=True):
+        ranks = steps.ranks[size].to(values.device)
+        table[:, torch.tensor(alike, device=values.device)] = part[..., ranks]
     return table.mul_(steps.widths.to(values.device, values.dtype)).flatten(2)
 
 
 def _sorted(values: Tensor) -> Tensor:
-    """Ascending along the last dim, in memory of its own."""
+    """Ascending along the last dim; on the CPU in place."""
     if values.device.type != "cpu":
         return values.sort(-1).values
-    rows = values.clone(memory_format=torch.contiguous_format)
-    rows.numpy().sort(axis=-1)  # many short rows: several times faster than torch
-    return rows
+    values.numpy().sort(axis=-1)  # many short rows: several times faster than torch
+    return values

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.attention import written_out
 from secateur.errors import ScoreError
 from secateur.saliency.need import Need
 from secateur.saliency.shown import Shown
@@ -82,7 +83,8 @@ class Watch:
                     module.register_forward_pre_hook(self._before(path)),
                     module.register_forward_hook(self._after(path)),
                 ]
-            yield
+            with written_out(self._model):
+                yield
         finally:
             self._batch, self._pending, self.roots = None, {}, []
             for handle in handles:

@@ -50,7 +50,7 @@ def collect(tape: Tape, model: nn.Module, units: Units) -> Groups:
     groups = tuple(
         Group(
             name,
-            "channel",
+            "head" if i in units.heads else "channel",
             units.sizes[i],
             tuple(members[i]),
             tuple(activations[i]),
@@ -75,12 +75,18 @@ def collect(tape: Tape, model: nn.Module, units: Units) -> Groups:
     )
 
 
+# Weights that a module is known by: torch's own, and the packed ones of an attention.
+_OF_MODULE = (".weight", ".in_proj_weight", ".in_proj_bias", ".q_proj_weight")
+
+
 def _names(units: Units) -> list[str]:
     """A group is called after the module whose weight leads it, or after the parameter."""
     taken: set[str] = set()
     names = []
     for block in units.lead:
-        plain = block.name.removesuffix(".weight")
+        plain = block.name
+        for suffix in _OF_MODULE:
+            plain = plain.removesuffix(suffix)
         if ".parametrizations.weight." in block.name:
             plain = block.name.partition(".parametrizations.")[0]
         candidates = [plain, block.name, f"{block.name}[{block.dim}]"]

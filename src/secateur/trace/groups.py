@@ -24,12 +24,15 @@ from secateur.types.group import Groups
 from secateur.types.solve import solve
 
 
-def coupled_channels(model: nn.Module, example: Any, keep: Iterable[str] = ()) -> Groups:
+def coupled_channels(
+    model: nn.Module, example: Any, keep: Iterable[str] = (), *, heads: bool = False
+) -> Groups:
     """Run once, follow the channels, and return every group of coupled ones.
 
     Args:
         example: a tensor; a tuple or list of positional arguments; or a dict of keyword arguments.
         keep: names of parameters and buffers whose channels must all stay.
+        heads: attentions shrink by whole heads wherever they can, and all other channels stay.
 
     Raises:
         ModelError: the model cannot be copied, or does not run on the example.
@@ -41,9 +44,11 @@ def coupled_channels(model: nn.Module, example: Any, keep: Iterable[str] = ()) -
     while True:
         tape.classes = clean.copy()
         tape.not_all.clear()
-        choices = resolve(tape)
+        choices = resolve(tape, heads=heads)
         units = find_units(tape)
         if _pin_last_ones(tape, units, clean) or _undo_collapses(tape, units, choices, clean):
+            continue
+        if heads and _pin_others(tape, units, clean):
             continue
         groups = collect(tape, model, units)
         refused = _contradictions(groups)
@@ -99,6 +104,15 @@ def _undo_collapses(tape: Tape, units: Units, choices: list[Choice], clean: Clas
             clean.pin(clean.all_of(slices), number)
             undone = True
     return undone
+
+
+def _pin_others(tape: Tape, units: Units, clean: Classes) -> bool:
+    """What is no head of an attention stays."""
+    ids = np.arange(len(clean))
+    groups = units.group_of[tape.classes.find(ids)]
+    others = ids[(groups != NONE) & ~np.isin(groups, list(units.heads))]
+    clean.pin(others, tape.number(Reason("heads", "", "is no head of an attention")))
+    return bool(len(others))
 
 
 def _contradictions(groups: Groups) -> dict[int, Equation]:

@@ -39,6 +39,8 @@ def size_attributes(model: nn.Module) -> Iterator[tuple[str, int, Attribute]]:
         if isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is not None:
             for i, size in enumerate(module.normalized_shape):
                 yield f"{prefix}weight", i, Attribute(path, "normalized_shape", i, int(size))
+        if isinstance(module, nn.MultiheadAttention):
+            yield from _attention(module, path, prefix)
         if isinstance(module, nn.LSTM) and module.proj_size > 0:
             yield from _direct(module, path, prefix, "proj_size", "weight_hr_l0", 0)
             yield from _direct(module, path, prefix, "hidden_size", "weight_hr_l0", 1)
@@ -64,6 +66,16 @@ def _convolution(
     yield from _direct(module, path, prefix, f"{whole}_channels", "weight", 0)
     if module.groups == 1:
         yield from _direct(module, path, prefix, f"{shared}_channels", "weight", 1)
+
+
+def _attention(
+    module: nn.MultiheadAttention, path: str, prefix: str
+) -> Iterator[tuple[str, int, Attribute]]:
+    """Widths of what it is given; its own code tells the number of heads and their width."""
+    apart = module.in_proj_weight is None
+    for attribute, letter in (("embed_dim", "q"), ("kdim", "k"), ("vdim", "v")):
+        tensor = f"{letter}_proj_weight" if apart else "in_proj_weight"
+        yield from _direct(module, path, prefix, attribute, tensor, 1)
 
 
 def input_attribute(module: nn.Module, path: str) -> Attribute | None:

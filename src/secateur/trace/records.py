@@ -39,6 +39,15 @@ class Statistic:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Of a row of ids, `count` are chosen by their values; 0 where all take part, by their share."""
+
+    ids: Ids
+    count: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Product:
     """A contraction: MACs = fixed x the live counts of the extents."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,8 +27,12 @@ class Choice:
     dim: int
 
 
-def resolve(tape: Tape) -> list[Choice]:
-    """Choose a dim for every rectangle and unite the rest; afterwards only plain classes are left."""
+def resolve(tape: Tape, *, heads: bool = False) -> list[Choice]:
+    """Choose a dim for every rectangle and unite the rest; afterwards only plain classes are left.
+
+    Args:
+        heads: whether slices that are heads of an attention come before all others.
+    """
     settle = tape.number(Reason("shape", "", "is part of several channels"))
     choices: list[Choice] = []
     tape.classes.settle(settle)
@@ -38,7 +41,7 @@ def resolve(tape: Tape) -> list[Choice]:
         current = _current(tape, ids)
         if current.dim() < 2:
             continue
-        directions = _directions(tape, current)
+        directions = _directions(tape, current, heads=heads)
         if not directions:
             tape.classes.pin(current.numpy().ravel(), _reason_of(tape, current, settle))
             continue
@@ -78,29 +81,52 @@ def _open(tape: Tape, rectangles: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _directions(tape: Tape, ids: Tensor) -> dict[int, tuple[bool, bool, int]]:
+def _directions(
+    tape: Tape, ids: Tensor, *, heads: bool = False
+) -> dict[int, tuple[bool, bool, bool, int]]:
     """The dims along which whole slices may go, and how good each is.
 
-    First come slices that are channels elsewhere already, then those that go exactly, then the many.
+    First come heads, if they are asked for (and then heads that must stay hold all the rest), then
+    slices that are channels elsewhere already, then those that go exactly, then the many.
     """
     found = {}
     for dim in range(ids.dim()):
         slices = _slices(ids, dim)
         nodes = tape.classes.all_of(slices)
         held = tape.classes.immortal(slices).any(1) | tape.classes.immortal(nodes)
-        if not held.all():
+        if held.all():
+            if heads and _are_heads(tape, slices):
+                return {}
+        else:
             elsewhere = bool(tape.classes.has_leaf(nodes[~held]).all())
-            found[dim] = (elsewhere, _exact(tape, slices), int((~held).sum()))
+            asked = heads and _are_heads(tape, slices)
+            found[dim] = (asked, elsewhere, _exact(tape, slices), int((~held).sum()))
     return found
+
+
+def _positions(tape: Tape, slices: Ids) -> Ids:
+    """For every id the slice that it lies in; NONE for none, and for NONE itself."""
+    position: Ids = np.full(len(tape.classes) + 1, NONE, np.int64)
+    position[slices] = np.arange(len(slices))[:, None]
+    position[NONE] = NONE
+    return position
+
+
+def _are_heads(tape: Tape, slices: Ids) -> bool:
+    """Whether the slices hold the heads of an attention, each whole."""
+    position = _positions(tape, slices)
+    for ids in tape.heads:
+        at = position[tape.classes.find(ids.ravel())].reshape(ids.shape)
+        if (at != NONE).all() and (at == at[:, :1]).all() and len(np.unique(at)) > 1:
+            return True
+    return False
 
 
 def _exact(tape: Tape, slices: Ids) -> bool:
     """Whether removing whole slices never takes part of a statistic only."""
     if not tape.statistics:
         return True
-    position: npt.NDArray[np.int64] = np.full(len(tape.classes) + 1, NONE, np.int64)
-    position[slices] = np.arange(len(slices))[:, None]
-    position[NONE] = NONE
+    position = _positions(tape, slices)
     members, starts = tape.statistic_rows()
     at = position[tape.classes.find(members)]
     high = np.maximum.reduceat(at, starts)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from secateur.attention import write_out
 from secateur.errors import ModelError
-from secateur.trace.flow import flow_of, note_use
+from secateur.trace.flow import Flow, flow_of, note_use
 from secateur.trace.modules import input_attribute, output_attribute
-from secateur.trace.records import Reason, Seen, Size
+from secateur.trace.records import Reason, Seen, Size, Statistic
 from secateur.trace.rules import RULES, Call, bind, contraction, refuse, rule_for
 from secateur.trace.sizes import SizeMode
 from secateur.trace.tagged import tag_attributes
@@ -32,6 +33,7 @@ class LabelMode(Dispatch):
     def __init__(self, tape: Tape) -> None:
         super().__init__()
         self.tape = tape
+        self._declared: list[tuple[list[Flow], list[Statistic]]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -44,7 +46,7 @@ class LabelMode(Dispatch):
         before = self.tape.labels(target).fields if target is not None else None
         shape = _shape(target)
         out = func(*args, **kwargs)
-        arguments = bind(func, args, kwargs)
+        arguments, declared = bind(func, args, kwargs), len(self.tape.statistics)
         if target is not None and shape != _shape(target):
             arguments[func._schema.arguments[0].name] = self._as_it_was(target, *shape)
         made = Call(base, func, arguments, out)
@@ -60,7 +62,22 @@ class LabelMode(Dispatch):
             self._in_place(made, target, before)
         elif not in_place:
             self._note_views(made)
+            if len(self.tape.statistics) > declared:
+                flows = [flow_of(t, self.tape.flow_key) for t in made.outputs]
+                self._declared.append((flows, self.tape.statistics[declared:]))
         return out
+
+    def forget_unread(self, results: Iterable[Tensor]) -> None:
+        """A statistic that nothing reads changes nothing, as weights of an attention often are."""
+        for tensor in results:
+            flow_of(tensor, self.tape.flow_key).uses += 1
+        unread = [
+            statistic
+            for flows, statistics in self._declared
+            if not any(flow.uses for flow in flows)
+            for statistic in statistics
+        ]
+        self.tape.statistics = [s for s in self.tape.statistics if s not in unread]
 
     def _as_it_was(self, target: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tensor:
         """A stand-in for a tensor that `transpose_` and its like have given another shape."""
@@ -118,6 +135,7 @@ def trace(model: nn.Module, example: Any) -> Tape:
         ModelError: the model cannot be copied, or does not run on the example.
     """
     twin = _copy(model).eval()
+    write_out(twin)  # torch's own code would tie the heads to the width
     named = dict(twin.named_parameters()) | dict(twin.named_buffers())
     tape = Tape(named.items())
     for name, parameter in twin.named_parameters():
@@ -128,13 +146,14 @@ def trace(model: nn.Module, example: Any) -> Tape:
     given = cloned(example)  # before the labels: a network may write into its input
     tag_attributes(twin, tape)
     handles = [_follow(module, path, tape) for path, module in twin.named_modules() if path]
+    mode = LabelMode(tape)
     try:
         with (
             _plain_kernels(twin),
             torch.random.fork_rng(devices=[]),
             torch.no_grad(),
             SizeMode(tape),
-            LabelMode(tape),
+            mode,
         ):
             out = call(twin, given)
     except (
@@ -161,6 +180,7 @@ def trace(model: nn.Module, example: Any) -> Tape:
     results = output_tensors(out)
     if not results:
         raise ModelError("the model returns no tensor", hint="secateur must see what it computes")
+    mode.forget_unread(results)
     reason = Reason("output", f"{type(model).__name__}.forward", "is an output of the model")
     for tensor in results:
         tape.pin(tape.labels(tensor).fields, None, reason)

@@ -284,12 +284,16 @@ def normalized(said: Spoken) -> None:
 @listen("scaled_dot_product_attention")
 def attention(said: Spoken) -> None:
     """Without `scale`, the width of q and k divides the logits: removing part of it changes the rest."""
-    query = said.arg(0, "query")
     if said.arg(6, "scale") is None:
-        reason = said.tape.reason(
-            "scaled_dot_product_attention", "scales by the width of the heads"
-        )
-        said.tape.declare(said.tape.labels(query).fields, [query.dim() - 1], reason)
+        scaled(said)
+
+
+@listen("over_root_of_width")
+def scaled(said: Spoken) -> None:
+    """`secateur.attention` divides by the root of it as well where weights are asked for."""
+    query = said.arg(0, "query")
+    reason = said.tape.reason("scaled_dot_product_attention", "scales by the width of the heads")
+    said.tape.declare(said.tape.labels(query).fields, [query.dim() - 1], reason)
 
 
 @listen("multi_head_attention_forward")

@@ -14,7 +14,16 @@ from torch import Tensor
 from secateur.trace.classes import Classes, Ids
 from secateur.trace.field import Field, Labels, Leaf, rows
 from secateur.trace.place import line_of_model
-from secateur.trace.records import Block, Number, Product, Reason, Seen, Size, Statistic
+from secateur.trace.records import (
+    Block,
+    Chosen,
+    Number,
+    Product,
+    Reason,
+    Seen,
+    Size,
+    Statistic,
+)
 from secateur.types.equation import Attribute, Constant, Count, Expression, Operation
 
 _RUNS = itertools.count()
@@ -35,7 +44,9 @@ class Tape:
         self.writes: set[Leaf] = set()
         self.rectangles: list[Tensor] = []
         self.statistics: list[Statistic] = []
+        self.chosen: list[Chosen] = []
         self.products: list[Product] = []
+        self.heads: list[Ids] = []  # (heads, channels of a head): what may be an attention
         self.extents: list[tuple[int, list[Ids]]] = []
         self.sizes: list[Size] = []
         self.numbers: list[Number] = []
@@ -293,6 +304,13 @@ class Tape:
                 kept = [d for d in range(field.ids.dim()) if d not in over]
                 sets = np.ascontiguousarray(rows(field.ids, kept).numpy())
                 self.statistics.append(Statistic(sets, reason))
+
+    def choose(self, fields: Iterable[Field], dims: Sequence[int], count: int, name: str) -> None:
+        """Along these dims some are chosen by their values: so many of them, 0 for all by their share."""
+        for field in fields:
+            if len(field.dims) == 1 and field.dims[0] in dims:
+                reason = self.reason(name, "chooses by value along")
+                self.chosen.append(Chosen(field.ids.reshape(-1).numpy(), count, reason))
 
     def count(self, tensor: Tensor, dim: int) -> Count | None:
         """The live count of a tensor's dim; None where it is not labelled."""

@@ -24,6 +24,7 @@ class Units:
         lead: for every group the block that names it.
         sizes: for every group how many units it has.
         single: representatives of units that are alone in their group and hence cannot leave.
+        heads: positions of the groups whose units are heads of an attention.
     """
 
     group_of: Ids
@@ -31,6 +32,7 @@ class Units:
     lead: list[Block]
     sizes: list[int]
     single: Ids
+    heads: frozenset[int]
 
 
 def find_units(tape: Tape) -> Units:
@@ -76,7 +78,12 @@ def _number_units(tape: Tape, blocks: list[Block], component: Ids, roots: Ids, i
         unit_of[members] = np.arange(len(members))
         lead.append(blocks[int(np.searchsorted(starts, ids[position], "right")) - 1])
         sizes.append(len(members))
-    return Units(group_of, unit_of, lead, sizes, np.array(single, np.int64))
+    heads: set[int] = set()
+    for ids in tape.heads:
+        found = tape.classes.find(ids.ravel()).reshape(ids.shape)
+        whole = group_of[found[(found == found[:, :1]).all(1), 0]]
+        heads.update(whole[whole != NONE].tolist())
+    return Units(group_of, unit_of, lead, sizes, np.array(single, np.int64), frozenset(heads))
 
 
 def _components(count: int, block_of: Ids, roots: Ids) -> Ids:

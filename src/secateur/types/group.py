@@ -34,7 +34,8 @@ class Member:
 
     `unit_of[i]` is the unit that index i belongs to, -1 for none. With several dims the index runs
     over their product in row-major order, so single weights are `dims=(0, 1)` with
-    `unit_of=arange(numel)`.
+    `unit_of=arange(numel)`. Without dims there is one index, the whole tensor: it comes and goes
+    with its unit.
     """
 
     name: str  # as in named_parameters / named_buffers: first name of a shared tensor
@@ -43,6 +44,7 @@ class Member:
     unit_of: Tensor  # int64, shape (prod of the sizes of dims,)
     role: Role
     masked: bool = True  # False: cut, but never multiplied by a mask (it is normalised away)
+    closes: bool = False  # it is added to what a gate returns: masked, it is set below all others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,7 @@ class Activation:
     dim: int  # of that tensor
     unit_of: Tensor  # int64, shape (size of dim,); -1 for none
     writer: str | None  # the weight whose whole work it is; None for a part, or the work of several
+    folded: bool = False  # its first dim holds the positions of one sample after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Declared:
 
     operator: str
     where: str  # "module.path (file.py:12)"
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """How many units of a group must stay, whatever the budget, and why."""
+
+    units: int = 1
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +91,38 @@ class Fixed:
 class Group:
     """A row of `size` units of one kind that compete with each other.
 
-    Any subset of the units may be removed, save all of them. With `pattern=(k, m)` the units come
-    in blocks of m consecutive ones, of which exactly k stay.
+    Any subset of the units may be removed, as long as `least` stay. With `pattern=(k, m)` the units
+    come in blocks of m consecutive ones, of which exactly k stay. Units that a network chooses from by
+    the numbers that a gate gives them, as experts, are masked by closing the gate as well: no zero
+    would keep them from being chosen.
     """
 
     name: str
-    kind: str  # "channel", "weight", "kernel", ...
+    kind: str  # "channel", "head", "weight", "kernel", ...
     size: int
     members: tuple[Member, ...]
     activations: tuple[Activation, ...] = ()  # in the order of the run
     declared: tuple[Declared, ...] = ()
     pattern: tuple[int, int] | None = None
     removable: bool = True  # False: the units can only be masked, never cut out
+    least: Least = Least()
+    gate: str | None = None  # a module; what it returns has one column a unit, in its last dim
+    modules: tuple[str, ...] = ()  # unit i is module i of a list, where units are whole modules
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {self.size} {self.kind}s"]
         for member in self.members:
             dims = ",".join(map(str, member.dims))
+            if not member.dims:
+                if int(member.unit_of) == 0:  # the others hold the same
+                    whole = f"whole, as of every {self.kind}"
+                    lines.append(f"    {member.role.value:<6} {member.name} [{whole}]")
+                continue
             held = int((member.unit_of >= 0).sum()) / self.size
             each = "" if held == 1 else f", {held:g} a {self.kind}"
             lines.append(f"    {member.role.value:<6} {member.name} [dim {dims}{each}]")
+        if self.least.why:
+            lines.append(f"    at least {self.least.units} stay: {self.least.why}")
         lines += [f"    declared: {place.operator} at {place.where}" for place in self.declared]
         return "\n".join(lines)
 

@@ -42,6 +42,12 @@ class Plan:
                 raise PlanError(
                     "the mask removes every unit", where=group.name, hint="keep at least one"
                 )
+            if int(mask.sum()) < group.least.units:
+                raise PlanError(
+                    f"the mask keeps {int(mask.sum())} {group.kind}s, and {group.least.units} must"
+                    f" stay: {group.least.why}",
+                    where=group.name,
+                )
         for name in self.masks:
             if name not in self.groups:
                 raise PlanError("there is no such group", where=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +20,7 @@ from secateur.types.group import (
     Fixed,
     Group,
     Groups,
+    Least,
     Member,
     Place,
     Role,
@@ -77,6 +78,7 @@ def _pack_group(group: Group, pool: _Pool) -> dict[str, Any]:
                 "unit_of": pool.add(m.unit_of),
                 "role": m.role.value,
                 "masked": m.masked,
+                "closes": m.closes,
             }
             for m in group.members
         ],
@@ -88,12 +90,16 @@ def _pack_group(group: Group, pool: _Pool) -> dict[str, Any]:
                 "dim": a.dim,
                 "unit_of": pool.add(a.unit_of),
                 "writer": a.writer,
+                "folded": a.folded,
             }
             for a in group.activations
         ],
         "declared": [asdict(declared) for declared in group.declared],
         "pattern": group.pattern,
         "removable": group.removable,
+        "least": asdict(group.least),
+        "gate": group.gate,
+        "modules": group.modules,
     }
 
 
@@ -155,18 +161,26 @@ def _unpack_group(
     members = []
     for m in entry["members"]:
         dims = tuple(map(int, m["dims"]))
-        if not dims or dims[0] < 0 or list(dims) != sorted(set(dims)):
+        if (dims and dims[0] < 0) or list(dims) != sorted(set(dims)):
             raise ValueError(f"dims ascend from 0, found {dims}")
         shape = shapes[m["name"]]
         length = math.prod(shape[dim] for dim in dims)
         unit_of = _vector(tensors[m["unit_of"]], length, size)
-        members.append(Member(m["name"], shape, dims, unit_of, Role(m["role"]), bool(m["masked"])))
+        flags = bool(m["masked"]), bool(m.get("closes", False))
+        members.append(Member(m["name"], shape, dims, unit_of, Role(m["role"]), *flags))
+    modules = _modules(entry.get("modules", ()), size)
+    for member in members:
+        if not member.dims:
+            _check_inside(member, modules)
     activations = []
     for a in entry["activations"]:
         vector = tensors[a["unit_of"]]
         unit_of = _vector(vector, vector.numel(), size)
         place, position, dim = Place(a["place"]), int(a["position"]), int(a["dim"])
-        activations.append(Activation(a["module"], place, position, dim, unit_of, a["writer"]))
+        folded = bool(a.get("folded", False))
+        activations.append(
+            Activation(a["module"], place, position, dim, unit_of, a["writer"], folded)
+        )
     pattern = entry["pattern"]
     if pattern is not None:
         stay, block = map(int, pattern)
@@ -182,7 +196,34 @@ def _unpack_group(
         tuple(Declared(**declared) for declared in entry["declared"]),
         pattern,
         bool(entry["removable"]),
+        _least(entry.get("least", {}), size),
+        entry.get("gate"),
+        modules,
     )
+
+
+def _least(entry: Mapping[str, Any], size: int) -> Least:
+    """How many units must stay; older plans do not say, and mean one."""
+    units = int(entry.get("units", 1))
+    if not 1 <= units <= size:
+        raise ValueError(f"{units} of {size} units cannot stay")
+    return Least(units, str(entry.get("why", "")))
+
+
+def _modules(entry: Sequence[str], size: int) -> tuple[str, ...]:
+    """One module of one list for each unit, in order, or none."""
+    lists = {name.rpartition(".")[0] for name in entry}
+    numbers = [name.rpartition(".")[2] for name in entry]
+    if entry and (len(lists) != 1 or numbers != [str(i) for i in range(size)]):
+        raise ValueError(f"{size} units are not the modules {', '.join(entry)[:200]}")
+    return tuple(entry)
+
+
+def _check_inside(member: Member, modules: Sequence[str]) -> None:
+    """A tensor that leaves whole leaves with the module that is its unit."""
+    unit = int(member.unit_of)
+    if not 0 <= unit < len(modules) or not member.name.startswith(f"{modules[unit]}."):
+        raise ValueError(f"{member.name} leaves whole, but not with a module")
 
 
 def _vector(stored: Tensor, length: int, units: int) -> Tensor:

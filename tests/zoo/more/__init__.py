@@ -5,6 +5,7 @@ from tests.zoo.more import (
     convolutions,
     embeddings,
     norms,
+    packed,
     plumbing,
     recurrent,
     reductions,
@@ -22,5 +23,6 @@ _SHELVES = (
     shapes,
     plumbing,
     embeddings,
+    packed,
 )
 NETS = tuple(net for shelf in _SHELVES for net in shelf.NETS)

@@ -311,7 +311,15 @@ class VisionTransformer(nn.Module):
         return self.head((x + self.mlp(self.norm2(x)))[:, 0])
 
 
-@shelf.add(tokens(), units=20, prunes=("encoder.layers.0.linear1.weight:0",))
+@shelf.add(
+    tokens(),
+    units=20,
+    prunes=(
+        "encoder.layers.0.linear1.weight:0",
+        "encoder.layers.0.self_attn.in_proj_weight:0",
+        "encoder.layers.1.self_attn.out_proj.weight:1",
+    ),
+)
 class TorchEncoder(nn.Module):
     """torch's own encoder layers, with a fast path that hides the operators."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from secateur.attention import write_out
 from secateur.compose.candidates import Candidate, Masks
 from secateur.errors import PlanError
 from secateur.mask.masked import masked_copy
@@ -24,7 +25,7 @@ class Remaining:
     """A copy of the network without the units that are gone.
 
     It computes what the masked network computes. Units whose removal would not do the same as their
-    mask (declared statistics, units inside weights) are zero in the copy, and still there.
+    mask (declared statistics, units inside weights, closed gates) are zero in the copy, and still there.
 
     Attributes:
         network: in eval mode, without gradients; it shares nothing with the network it came from.
@@ -70,7 +71,7 @@ def remaining(
     cut = [
         group.name
         for group in groups
-        if group.removable and not group.declared and group.name not in whole
+        if group.removable and not (group.declared or group.gate) and group.name not in whole
         if not bool(masks[group.name].all())
     ]
     try:
@@ -81,6 +82,7 @@ def remaining(
         cut = []  # the code computes a size that cannot follow this very plan
         network = _copy(model, groups, masks, cut)
     network.eval().requires_grad_(False)
+    write_out(network)  # so that all copies make the same calls, whether or not heads are gone
     gone = {name: masks[name] for name in cut}
     units = {
         g.name: gone[g.name].nonzero().squeeze(1) if g.name in gone else torch.arange(g.size)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,12 +128,32 @@ def _matrix(
         operand(tape, y, [letters.index(c) for c in y_axes]),
     ]
     fields = contract(tape, call, sizes, operands, [letters.index(c) for c in out_axes])
+    if not any(side.constant for side in operands):
+        _note_heads(tape, (x, x_axes), (y, y_axes), set(x_axes) & set(y_axes) & set(out_axes))
     if y.dim() < 2:  # torch.utils.flop_counter does not count products with a vector, nor do we
         return fields
     dims = [(x, d) for d in range(x.dim())]
     dims += [(y, d) for d, letter in enumerate(y_axes) if letter not in x_axes]
     _count(tape, call, 1, dims, _weight_among(tape, y, x))
     return fields
+
+
+def _note_heads(tape: Tape, x: tuple[Tensor, str], y: tuple[Tensor, str], batch: set[str]) -> None:
+    """Where each of several channels is a matrix of other channels, they are heads.
+
+    Of two activations, both are channels along a dim of the batch, and one of them along another.
+    """
+    sides = [(axes, fields_of(tape, tensor)) for tensor, axes in (x, y)]
+    if not any(axes[d] not in batch for axes, fields in sides for f in fields for d in f.dims):
+        return
+    for letter in sorted(batch):
+        found = [
+            [(f, d) for f in fields for d in f.dims if axes[d] == letter] for axes, fields in sides
+        ]
+        if all(found):
+            for f, d in found[0] + found[1]:
+                ids = f.ids.movedim(d, 0).flatten(1).numpy()
+                tape.heads.append(np.unique(ids, axis=0))
 
 
 @rule("mm")

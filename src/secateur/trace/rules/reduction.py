@@ -19,6 +19,9 @@ _ZERO_OF_ZEROS = _ADDITIVE | {
 # Of operators that depend on an order, those whose first output is zero where the input is.
 _ORDERED_ZEROS = {"cumsum", "sort", "topk", "triu", "tril", "_fft_r2c", "_fft_c2c", "_fft_c2r"}
 
+# Operators by which a network may choose among what stands along a dim.
+_CHOOSING = {"topk", "sort", "argsort"}
+
 
 def _reduced(tape: Tape, call: Call, source: Tensor, dims: list[int], keepdim: bool) -> list[Field]:
     """Project on the dims that are left; declare statistics over labelled ones."""
@@ -59,6 +62,7 @@ def extreme(tape: Tape, call: Call) -> None:
     source = call["self"]
     dims = dims_of(call.get("dim"), source.dim())
     if len(call.outputs) == 2:
+        tape.choose(fields_of(tape, source), dims, 1, call.name)
         # The index counts channels: it is only right while none of them leaves.
         tape.pin(
             fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along")
@@ -73,6 +77,7 @@ def position(tape: Tape, call: Call) -> None:
     """The index of an extreme counts the elements of the dim."""
     source = call["self"]
     dims = dims_of(call["dim"], source.dim())
+    tape.choose(fields_of(tape, source), dims, 1, call.name)
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "numbers the channels along"))
     tape.put(
         call.out,
@@ -91,6 +96,8 @@ def ordered(tape: Tape, call: Call) -> None:
     else:
         given: Any = call.get("dim", -1)
         dims = dims_of(-1 if given is None else given, rank)
+    if call.name in _CHOOSING:
+        tape.choose(fields_of(tape, source), dims, int(call.get("k", 1)), call.name)
     tape.pin(fields_of(tape, source), dims, tape.reason(call.name, "depends on the order along"))
     kept = tape.apart_from(fields_of(tape, source), dims)
     for i, out in enumerate(call.outputs):
@@ -104,6 +111,7 @@ def softmax(tape: Tape, call: Call) -> None:
     source = call["self"]
     dim = normal(call["dim"], source.dim())
     fields = fields_of(tape, source)
+    tape.choose(fields, [dim], 0, call.name)
     tape.declare(fields, [dim], tape.reason(call.name, "normalises over channels"))
     tape.put(call.out, [replace(f, zero=False) for f in fields])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -37,3 +38,10 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: str = "") -> No
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+
+
+def filled(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the network that holds these parameters and buffers; see `fill`."""
+    network = copy.deepcopy(model)
+    fill(network, tensors)
+    return network

@@ -1,0 +1,205 @@
+"""Dynamic Probabilistic Pruning: masks learned with the weights, exactly k of n in every row.
+
+1. Every row of n units has n logits. Each training step draws k of them, by Gumbel top-k.
+2. Forward, what is not drawn is zero. Backward, the gradient of the relaxed draws reaches the logits.
+3. A penalty on the rows' entropy, and a temperature that falls, make the masks certain.
+4. Where weights are quantised, they are so from the first step, below the mask.
+5. In the end the k highest logits of each row stay: filters are cut out, weights and kernels masked.
+
+Source: Gonzalez-Carabarin, Huijben, Veeling, Schmid, van Sloun, Dynamic Probabilistic Pruning, arXiv
+2105.12686, IEEE TNNLS. Its settings are those of the authors' code where the paper is silent
+(docs/methods/dpp.md).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.allocate import goals
+from secateur.cost.verdict import verdict
+from secateur.errors import DataError, OptionError
+from secateur.learn import (
+    Course,
+    EntropyPenalty,
+    Gated,
+    History,
+    LinearDecay,
+    Quantizer,
+    Rows,
+    Sampler,
+    Temperature,
+    Usual,
+    gate,
+)
+from secateur.recipes.begin import Begin, Scratch
+from secateur.recipes.recipe import Learned, Question
+from secateur.recipes.shares import units_per_row
+from secateur.recover.checkpoint import Checkpoint
+from secateur.recover.epochs import Epochs
+from secateur.recover.loop import train
+from secateur.recover.optimizer import AdamW, Optimizer
+from secateur.recover.schedule import Cosine, Schedule
+from secateur.types.batches import Batch, batches
+from secateur.types.call import device_of, mapped, to
+from secateur.types.loss import loss_of
+from secateur.types.plan import Plan
+from secateur.types.scores import Scores
+from secateur.types.seed import derive
+
+
+@dataclass(frozen=True, slots=True)
+class Dpp:
+    """Logits and weights trained together; what a row keeps is drawn anew every step.
+
+    Source: Gonzalez-Carabarin et al., Dynamic Probabilistic Pruning, arXiv 2105.12686.
+
+    Attributes:
+        epochs: of training, over all training samples.
+        begin: from which weights and logits: `Scratch()`, as in the paper, or `Trained()`.
+        bits: 8, 4, 2 or 1 for the weights of every product, from the first step on; None: float32.
+        rows: which units compete for k places.
+        sampler: how masks are drawn.
+        temperature: of the relaxed draws, epoch by epoch.
+        penalty: on the entropy of the rows.
+        logits_lr: the learning rate of the logits, as a multiple of that of the weights.
+    """
+
+    epochs: int = 20
+    begin: Begin = field(default_factory=Scratch)
+    bits: int | None = None
+    rows: Rows = field(default_factory=Usual)
+    sampler: Sampler = field(default_factory=Sampler)
+    temperature: Temperature = field(default_factory=LinearDecay)
+    penalty: EntropyPenalty = field(default_factory=EntropyPenalty)
+    optimizer: Optimizer = field(default_factory=lambda: AdamW(weight_decay=0.0))
+    schedule: Schedule = field(default_factory=Cosine)
+    logits_lr: float = 100.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if type(self.epochs) is not int or self.epochs < 1:
+            raise OptionError(f"epochs={self.epochs!r} is not a whole number from 1", where="Dpp")
+        if not 0.0 < self.logits_lr < math.inf:
+            raise OptionError(f"logits_lr={self.logits_lr!r} is no rate", where="Dpp")
+        if self.bits is not None:
+            Quantizer(self.bits)  # complains about bits that make no sense
+
+    @property
+    def needs_data(self) -> bool:
+        """It trains."""
+        return True
+
+    def decide(self, question: Question) -> tuple[Scores, Plan]:
+        """As `learn`, without the weights."""
+        learned = self.learn(question)
+        return learned.scores, learned.plan
+
+    def learn(self, question: Question) -> Learned:
+        """Train a copy with gates; its masks and weights. Every epoch's measures are noted.
+
+        Raises:
+            BudgetError: it cannot be met, or there is none.
+            DataError: there are no training data, or they have no labels.
+            ModelError: a layer cannot begin from scratch; the loss or a logit is no longer finite.
+        """
+        if question.training is None:
+            raise DataError("masks are learned from data", where="data", hint="batches (x, y)")
+        keep = units_per_row(question.groups, self.rows, question.budgets)
+        network = copy.deepcopy(question.model)
+        gated = gate(
+            network,
+            question.groups,
+            keep,
+            rows=self.rows,
+            sampler=self.sampler,
+            start=self.begin.prepare(network, question.groups, self.seed),
+            quantizer=None if self.bits is None else Quantizer(self.bits),
+            example=to(_inputs(question.training), device=device_of(network)),
+            seed=self.seed,
+        )
+        history = self._train(gated, question)
+        plan, last = gated.plan(), history.epochs[-1].masks.values()
+        said = {
+            "name": "dpp",
+            "epochs": self.epochs,
+            "bits": self.bits or 32,
+            "confidence": round(fmean(each.confidence for each in last), 4),
+        }
+        budgets = [
+            verdict(goal.budget, goal.dense, goal.count(plan.masks)) | {"dense": goal.dense}
+            for goal in goals(question.groups, question.budgets)
+        ]
+        about = {**plan.about, "budgets": budgets, "recipe": said}
+        logits = {name: each.scores() for name, each in gated.gates.items()}
+        every = {g.name: logits.get(g.name, torch.zeros(g.size)) for g in question.groups}
+        scores = Scores({"dpp": every}, {"dpp": str(self)})
+        return Learned(scores, Plan(question.groups, plan.masks, about), gated.plain())
+
+    def _train(self, gated: Gated, question: Question) -> History:
+        """Every epoch at its temperature; after each, the state goes to the checkpoint."""
+        course = Course(gated, temperature=self.temperature, penalty=self.penalty, draws=DRAWS)
+        optimizer = self.optimizer.build(gated.parameter_groups())
+        optimizer.param_groups[1]["lr"] *= self.logits_lr
+        path, losses = question.checkpoint, list[float]()
+        if path is not None and path.exists():
+            before = Checkpoint.load(path, self.epochs)
+            before.restore(gated.model)
+            before.resume(optimizer)
+            course.load_state_dict(dict(before.notes))
+        done = len(course.history.epochs)
+        for epoch in course.history.epochs[len(question.steps) :]:
+            question.note(epoch.to_json())  # it was stopped between a checkpoint and its note
+
+        def begins() -> None:
+            course.begin(len(course.history.epochs), self.epochs)
+
+        def ends() -> None:
+            epoch = course.end(fmean(losses))
+            losses.clear()
+            if path is not None:
+                notes = course.state_dict()
+                Checkpoint.of(epoch.epoch + 1, gated.model, optimizer, notes).save(path)
+            question.note(epoch.to_json())
+
+        def objective(output: Any, batch: Batch) -> Tensor:
+            if batch.y is None:
+                raise DataError("has no labels", where=batch.where, hint="give (x, y)")
+            loss = loss_of(output, batch.y, question.loss, batch.where)
+            losses.append(float(loss.detach()))
+            return loss + self.penalty.of(gated)
+
+        steps = train(
+            gated.model,
+            Epochs(question.training or (), begins, ends),
+            objective,
+            optimizer,
+            epochs=range(done, self.epochs),
+            schedule=self.schedule,
+            seed=derive(self.seed, "dpp"),
+        )
+        for step in steps:
+            of = step.of and step.of * self.epochs
+            question.tell("dpp", step.epoch * (step.of or 0) + step.step + 1, of)
+        return course.history
+
+
+def _inputs(training: Iterable[Any]) -> Any:
+    """A few samples as the network is called with; the caller's random state stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        batch = next(batches(training, torch.device("cpu")))
+    return mapped(batch.x, lambda tensor: tensor[:SHOWN])
+
+
+SHOWN = 2
+"""Samples that a network is tried out on."""
+
+DRAWS = 10
+"""Behind the inclusion probabilities that are noted after every epoch: more cost as much as it does."""
