@@ -22,6 +22,6 @@ def depths(size: int, floor: int | float, round_to: int, most: int, least: int =
         most: no more than this leave, whatever `floor` allows.
         least: no fewer than this stay, whatever `floor` allows.
     """
-    largest = min(size - max(least_kept(size, floor), least), most)
+    largest = max(min(size - max(least_kept(size, floor), least), most), 0)
     left = torch.arange(1, largest + 1)
     return left[(size - left) % round_to == 0]

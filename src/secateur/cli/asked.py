@@ -181,7 +181,9 @@ class Prune:
     ] = 0
     bits: Annotated[
         int | None,
-        Option(metavar="N", help="8, 4, 2 or 1 for each weight, where the method learns weights: dpp."),
+        Option(
+            metavar="N", help="8, 4, 2 or 1 for each weight, where the method learns weights: dpp."
+        ),
     ] = None
     seed: Seed = 0
     out: Annotated[

@@ -25,15 +25,15 @@ class _Entropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor) -> Tensor:
         shifted = logits - logits.amax(1, keepdim=True)
-        p = shifted.exp()
-        total = p.sum(1, keepdim=True)
-        p /= total
-        mean: Tensor = torch.linalg.vecdot(p, shifted).unsqueeze(1)
-        ctx.save_for_backward(p, shifted.sub_(mean))  # log p + H
+        e = shifted.exp()
+        total = e.sum(1, keepdim=True)
+        dot: Tensor = torch.linalg.vecdot(e, shifted)
+        mean = dot.unsqueeze(1) / total
+        ctx.save_for_backward(e, total, shifted, mean)
         return (total.log() - mean).squeeze(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        p, centred = ctx.saved_tensors
-        found: Tensor = (p * centred).mul_(-gradients[0].unsqueeze(1))
-        return found
+        e, total, shifted, mean = ctx.saved_tensors
+        scale = gradients[0].unsqueeze(1) / -total
+        return torch.addcmul(-mean * scale, shifted, scale).mul_(e)  # p * -(log p + H) * gradient

@@ -104,9 +104,7 @@ def job(
     )
 
 
-def _quantising(
-    method: Method | Recipe | Scored, choices: Choices
-) -> Method | Recipe | Scored:
+def _quantising(method: Method | Recipe | Scored, choices: Choices) -> Method | Recipe | Scored:
     """The method, with the bits that weights shall have; only those that learn quantise them."""
     if choices.get("bits") is not None:
         if not isinstance(method, Dpp):

@@ -167,6 +167,7 @@ def _question(
         lambda what, done, of: report(Progress(what, done, of)),
     )
 
+
 def _name(method: Method | Recipe | Scored) -> str:
     return type(method).__name__.lower() if isinstance(method, Recipe) else method.by
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,6 +44,7 @@ class Shown:
         self.values = _at_least_float32(values)  # a, as the network made it
         self._slopes = None if slopes is None else _at_least_float32(slopes)
         self._unit_of = _unit_of(activation, group.size, values.device)
+        self._sizes: dict[str, Tensor] = {}
 
     @property
     def slopes(self) -> Tensor:
@@ -82,12 +84,12 @@ class Shown:
     @property
     def absolute(self) -> Tensor:
         """Sum of |a| per unit, (n,)."""
-        return self._sizes[0]
+        return self._size("absolute")
 
     @property
     def zeros(self) -> Tensor:
         """How many elements are exactly zero, (n,)."""
-        return self.count - self._sizes[1]
+        return self.count - self._size("others")
 
     @property
     def taylor(self) -> Tensor:
@@ -104,7 +106,7 @@ class Shown:
     def _products(self) -> Tensor:
         """Sum of a * g per row of the first dim and unit."""
         pairs = zip(self._parts(self.values), self._parts(self.slopes), strict=True)
-        dots = [torch.linalg.vecdot(self._rows(a), self._rows(g)).double() for a, g in pairs]
+        dots = [_dots(self._rows(a), self._rows(g)).double() for a, g in pairs]
         return self.to_units(torch.cat(dots))
 
     @cached_property
@@ -150,16 +152,28 @@ class Shown:
         """(..., size of the dim) to (..., n): what belongs to one unit is summed."""
         return _to_units(by_index, self._unit_of, self.group.size)
 
-    @cached_property
-    def _sizes(self) -> tuple[Tensor, Tensor]:
-        """Sum of |a|, and how many a are not zero: one look at the data for both, (n,) each."""
-        sums = []
-        for part in self._parts(self.values):
-            size = part.abs()
-            # a sign is 0 or 1 here, and far cheaper to sum than a truth value
-            sums.append(torch.stack([self._sums(size).sum(0), self._sums(size.sign_()).sum(0)]))
-        absolute, others = self.to_units(torch.stack(sums).sum(0))
-        return absolute, others
+    def _size(self, what: str) -> Tensor:
+        """Sum of |a|, or how many a are not zero ("others"), (n,).
+
+        What was asked for at this place before is made at once: one look at the data for both.
+        """
+        if what not in self._sizes:
+            asked = _asked(self.activation)
+            asked[what] = None
+            sums: dict[str, list[Tensor]] = {name: [] for name in asked}
+            for part in self._parts(self.values):
+                size = _magnitudes(part)
+                if "absolute" in sums:
+                    sums["absolute"].append(self._sums(size).sum(0))
+                if (
+                    "others" in sums
+                ):  # a sign is 0 or 1 here, and far cheaper to sum than a truth value
+                    signs = size.sign() if size is part else size.sign_()
+                    sums["others"].append(self._sums(signs).sum(0))
+            self._sizes = {
+                name: self.to_units(torch.stack(found).sum(0)) for name, found in sums.items()
+            }
+        return self._sizes[what]
 
     def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
         """Pieces along the first dim: what is made of one stays in the cache of the processor."""
@@ -195,6 +209,22 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def _magnitudes(values: Tensor) -> Tensor:
+    """|a|: the values themselves where none is negative, as behind a ReLU; else a tensor of its own."""
+    if values.device.type == "cpu" and values.numel() and values.min().item() >= 0:
+        return values
+    return values.abs()
+
+
+def _dots(left: Tensor, right: Tensor) -> Tensor:
+    """Scalar products along the last dim."""
+    if left.device.type != "cpu" or left.requires_grad or right.requires_grad:
+        return torch.linalg.vecdot(left, right)
+    # torch writes all products down before it sums them
+    found: Tensor = torch.from_numpy(np.einsum("...i,...i->...", left.numpy(), right.numpy()))
+    return found
+
+
 def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:
     if unit_of is None:
         return by_index
@@ -210,6 +240,12 @@ def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:
 def _unfolded(activation: Activation) -> Activation:
     """As it is when samples and positions are two dims."""
     return replace(activation, dim=activation.dim + 1, folded=False)
+
+
+@lru_cache(maxsize=512)
+def _asked(_activation: Activation) -> dict[str, None]:
+    """What sizes were asked for at a place, in any batch."""
+    return {}
 
 
 @lru_cache(maxsize=512)
