@@ -42,6 +42,7 @@ CLASSES, EACH, BATCH = 10, 32, 64
 ALPHAS = [0.0, 0.005, 0.015, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0]
 OUR_SEEDS, THEIR_SEEDS, PAIR_SEEDS = 20, 3, 5
 RUNS = 5  # of ours, each in a fresh process; theirs takes a minute and a half
+SMALL = (16, 8)  # other batches: what a pass holds follows from them
 REFERENCE = 4096  # directions
 
 Found = dict[str, Any]
@@ -254,12 +255,16 @@ def accuracy(state: dict[str, Tensor]) -> float:
 
 
 def cost(mine: Found, others: Sequence[Found]) -> Found:
-    """Seconds and memory of scores and rates of all layers; ours in batches of 16 as well."""
-    small = work(sys.executable, "ours", {**mine, "batch": 16})
+    """Seconds and memory of scores and rates of all layers; ours in smaller batches as well."""
     sides = {
         "ours": [work(sys.executable, "ours", mine) for _ in range(RUNS)],
         "theirs": others,
-        "ours in batches of 16": [small],
+        **{
+            f"ours in batches of {size}": [
+                work(sys.executable, "ours", {**mine, "batch": size}) for _ in range(RUNS)
+            ]
+            for size in SMALL
+        },
     }
     seconds = {side: [sum(f["seconds"].values()) for f in found] for side, found in sides.items()}
     middle = {side: statistics.median(values) for side, values in seconds.items()}
@@ -270,7 +275,11 @@ def cost(mine: Found, others: Sequence[Found]) -> Found:
             part: round(statistics.median(f["seconds"][part] for f in sides["ours"]), 4)
             for part in parts
         },
-        "times faster": round(middle["theirs"] / middle["ours"], 1),
+        "times faster": {
+            side: round(middle["theirs"] / value, 1)
+            for side, value in middle.items()
+            if side != "theirs"
+        },
         **{
             f"{said}, MB": {
                 side: round(statistics.median(f["memory"][which] for f in found))
@@ -283,17 +292,28 @@ def cost(mine: Found, others: Sequence[Found]) -> Found:
     }  # fmt: skip
 
 
+def all_costs(peer: str, others: Sequence[Found] = ()) -> tuple[Found, Found, Found]:
+    """Of 32 and of 8 images of each class; the job of the second, and what theirs made of it."""
+    ten, eight = job("resnet20"), job("resnet20", per_class=8, hold_statistics=False)
+    theirs_8 = work(peer, "theirs", eight)
+    costs = {
+        "cost, 320 images, 32 of each class compared": cost(
+            ten, others or [work(peer, "theirs", ten)]
+        ),
+        "cost, 320 images, 8 of each class compared": cost(eight, [theirs_8]),
+    }
+    return costs, eight, theirs_8
+
+
 def against(peer: str) -> Found:
     """Everything that is compared."""
     report, mine, others = utilization(peer)
-    eight = job("resnet20", per_class=8, hold_statistics=False)
-    theirs_8 = work(peer, "theirs", eight)
+    costs, eight, theirs_8 = all_costs(peer, others)
     return {
         "utilization": report,
         "reconstruction": reconstruction(peer, mine, others[0]),
         "ratios": ratios(peer, mine),
-        "cost, 320 images, 32 of each class compared": cost(job("resnet20"), others),
-        "cost, 320 images, 8 of each class compared": cost(eight, [theirs_8]),
+        **costs,
         "what theirs leaves behind": {
             "buffers and weights changed": len(theirs_8["changed"]),
             "of": len(theirs_8["after"]),
@@ -307,10 +327,13 @@ def main() -> None:
     """Compare and time everything, and write the JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--peer-python", help="a Python with network-pruner 2.16 and this torch")
+    parser.add_argument("--cost", action="store_true", help="cost alone: the rest stays as it is")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: Found = {}
-    if options.peer_python:
+    found: Found = json.loads(OUT.read_text(encoding="utf-8")) if options.cost else {}
+    if options.peer_python and options.cost:
+        found |= all_costs(options.peer_python)[0]
+    elif options.peer_python:
         found = against(options.peer_python)
     passes = {
         name: work(sys.executable, "pass", job(name))["rows"]
@@ -319,11 +342,12 @@ def main() -> None:
     found["scoring pass over a plain pass, 320 images"] = passes
     print(json.dumps(found, indent=1))
     write_text(OUT, json.dumps({
+        **found,
         "command": "python benchmarks/fair_against_package.py --peer-python PYTHON",
         "allocator of the scoring pass": {k: v for k, v in os.environ.items() if "MALLOC_" in k},
         "batch": BATCH, "rounds": ROUNDS, "our seeds": OUR_SEEDS, "their seeds": THEIR_SEEDS,
         "their seeds of two classes": PAIR_SEEDS, "directions of the reference": REFERENCE,
-        "machine": environment(), **found,
+        "machine": environment(),
     }, indent=1) + "\n")  # fmt: skip
 
 

@@ -13,11 +13,14 @@ _HOMES = {
     "secateur.errors": "SecateurError",
     "secateur.find": "groups",
     "secateur.granularity": "Block Channels Experts Heads Kernels Weights",
+    "secateur.learn": (
+        "Course EntropyPenalty Gated LinearDecay Quantizer Sampler fake_quantized gate information"
+    ),
     "secateur.mask": "Certificate certify masked shrink",
     "secateur.pipeline": "Result prune rebuild",
     "secateur.recover": "AdamW Cosine SGD Teacher finetune fold_means least_squares recalibrate",
     "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
-    "secateur.recipes": "Fair FlexRel Oracle",
+    "secateur.recipes": "Dpp Fair FlexRel Oracle",
     "secateur.compose.objective": "LossPerWeight LowestLoss",
     "secateur.saliency.lrp": ("Epsilon EpsilonPlus GradTimesActivation Predicted TrueLabel ZPlus"),
     "secateur.saliency": (

@@ -14,9 +14,20 @@ from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import SecateurError
 from secateur.find import groups
 from secateur.granularity import Block, Channels, Experts, Heads, Kernels, Weights
+from secateur.learn import (
+    Course,
+    EntropyPenalty,
+    Gated,
+    LinearDecay,
+    Quantizer,
+    Sampler,
+    fake_quantized,
+    gate,
+    information,
+)
 from secateur.mask import Certificate, certify, masked, shrink
 from secateur.pipeline import Result, prune, rebuild
-from secateur.recipes import Fair, FlexRel, Oracle
+from secateur.recipes import Dpp, Fair, FlexRel, Oracle
 from secateur.recover import (
     SGD,
     AdamW,
@@ -81,13 +92,17 @@ __all__ = [
     "Certificate",
     "Channels",
     "Cosine",
+    "Course",
     "Domino",
+    "Dpp",
+    "EntropyPenalty",
     "Epsilon",
     "EpsilonPlus",
     "Experts",
     "Fair",
     "Fisher",
     "FlexRel",
+    "Gated",
     "GeometricMedian",
     "GradTimesActivation",
     "Group",
@@ -95,6 +110,7 @@ __all__ = [
     "Heads",
     "HessianDiagonal",
     "Kernels",
+    "LinearDecay",
     "LossPerWeight",
     "Lowest",
     "LowestLoss",
@@ -109,6 +125,7 @@ __all__ = [
     "Plan",
     "Predicted",
     "Product",
+    "Quantizer",
     "Random",
     "Rank",
     "RankSum",
@@ -117,6 +134,7 @@ __all__ = [
     "Relevance",
     "Result",
     "Saliency",
+    "Sampler",
     "Scope",
     "Scores",
     "SecateurError",
@@ -134,9 +152,12 @@ __all__ = [
     "accuracy",
     "allocate",
     "certify",
+    "fake_quantized",
     "finetune",
     "fold_means",
+    "gate",
     "groups",
+    "information",
     "latency",
     "least_squares",
     "macs",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import secateur as sec
 from secateur.errors import DataError, OptionError, ScoreError
 from secateur.saliency import finish, merge, observe, score
-from secateur.saliency.priority import priorities
+from secateur.saliency.priority import priorities, with_batch
 from secateur.saliency.states import load_states, save_states
 from secateur.saliency.utilization import Utilization
 from secateur.saliency.wasserstein import directions
@@ -268,6 +268,40 @@ def test_the_hash_of_a_batch_is_taken_once_for_all_layers(monkeypatch: pytest.Mo
     x, y = drawn(6, 3, 4, 4), torch.arange(6) % 2
     score(model, groups, [(x, y), (x + 1, y)], {"a": Utilization(), "b": Utilization(before=True)})
     assert asked == ["batch 0", "batch 1"]
+
+
+def test_rows_are_chosen_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counting(before: Any, batch: Any, per_class: int | None, total: int) -> Any:
+        asked.append(0 if before is None else len(before[0]))
+        return with_batch(before, batch, per_class, total)
+
+    monkeypatch.setattr("secateur.saliency.utilization.with_batch", counting)
+    model, groups = chain()
+    assert len(groups) > 1
+    x, y = drawn(6, 3, 4, 4), torch.arange(6) % 2
+    score(model, groups, [(x, y), (x + 1, y)], Utilization())
+    assert asked == [0, 6]
+
+
+@pytest.mark.parametrize("batch", [2, 8])
+def test_what_is_kept_is_not_what_the_network_overwrites(batch: int) -> None:
+    def net(*, inplace: bool) -> nn.Module:
+        torch.manual_seed(0)
+        return (
+            nn.Sequential(nn.Linear(3, 5), nn.ReLU(inplace=inplace), nn.Linear(5, 2))
+            .double()
+            .eval()
+        )
+
+    x, y = drawn(8, 3), torch.arange(8) % 2
+    pairs = list(zip(x.split(batch), y.split(batch), strict=True))
+    found = []
+    for model in (net(inplace=False), net(inplace=True)):
+        groups = sec.groups(model, x)
+        found.append(score(model, groups, pairs, Utilization(before=True))["utilization"]["0"])
+    assert torch.equal(found[0], found[1])
 
 
 # ---- many classes -------------------------------------------------------------------------------

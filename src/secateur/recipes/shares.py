@@ -34,7 +34,9 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
     if not free:
         return fixed
     if not budgets:
-        raise BudgetError("how much shall stay?", where="to", hint="units=0.3")
+        raise BudgetError(
+            "without a budget there is nothing to stop at", hint="give one, as in units=0.3"
+        )
     wanted = goals(groups, budgets)
     shares = sorted({i / laid[n].shape[1] for n in free for i in range(1, laid[n].shape[1] + 1)})
 

@@ -27,8 +27,9 @@ def grown(rows: Tensor, more: int, most: int = 0) -> tuple[Tensor, Tensor]:
     count, shape = len(rows) + more, rows.shape[1:]
     each = shape.numel() * rows.element_size()
     room = rows.untyped_storage()
-    if getattr(room, _USED, -1) == len(rows) * each and room.nbytes() >= count * each:
-        whole = torch.as_strided(rows, (count, *shape), rows.stride())
+    whole_of_it = rows.is_contiguous() and getattr(room, _USED, -1) == len(rows) * each
+    if whole_of_it and room.nbytes() >= count * each:
+        whole = torch.as_strided(rows, (count, *shape), rows.stride(), 0)
     else:
         whole = rows.new_empty(most if most >= count else 2 * count, *shape)[:count]
         whole[: len(rows)] = rows

@@ -161,13 +161,14 @@ class Shown:
             asked = _asked(self.activation)
             asked[what] = None
             sums: dict[str, list[Tensor]] = {name: [] for name in asked}
+            signed = False
             for part in self._parts(self.values):
-                size = _magnitudes(part)
+                signed = signed or not _no_negative(part)
+                size = part.abs() if signed else part
                 if "absolute" in sums:
                     sums["absolute"].append(self._sums(size).sum(0))
-                if (
-                    "others" in sums
-                ):  # a sign is 0 or 1 here, and far cheaper to sum than a truth value
+                if "others" in sums:
+                    # a sign is 0 or 1 here, and far cheaper to sum than a truth value
                     signs = size.sign() if size is part else size.sign_()
                     sums["others"].append(self._sums(signs).sum(0))
             self._sizes = {
@@ -209,19 +210,18 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def _magnitudes(values: Tensor) -> Tensor:
-    """|a|: the values themselves where none is negative, as behind a ReLU; else a tensor of its own."""
-    if values.device.type == "cpu" and values.numel() and values.min().item() >= 0:
-        return values
-    return values.abs()
+def _no_negative(values: Tensor) -> bool:
+    """Whether each is its own size, as behind a ReLU: quicker to see than to take the size of all."""
+    return values.device.type == "cpu" and values.numel() > 0 and values.min().item() >= 0
 
 
 def _dots(left: Tensor, right: Tensor) -> Tensor:
     """Scalar products along the last dim."""
+    found: Tensor
     if left.device.type != "cpu" or left.requires_grad or right.requires_grad:
-        return torch.linalg.vecdot(left, right)
-    # torch writes all products down before it sums them
-    found: Tensor = torch.from_numpy(np.einsum("...i,...i->...", left.numpy(), right.numpy()))
+        found = torch.linalg.vecdot(left, right)
+    else:  # torch writes all products down before it sums them
+        found = torch.from_numpy(np.einsum("...i,...i->...", left.numpy(), right.numpy()))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from secateur.attention import written_out
 from secateur.errors import ScoreError
@@ -62,6 +63,9 @@ class Watch:
                 if (own.module, own.place, own.position) != at:
                     key = (own.module, own.place, own.position)
                     self._own.setdefault(key, []).append((id(site), own))
+        self._hooked: dict[tuple[str, Place], list[_Key]] = {}
+        for at in {**self._own, **self._wanted}:
+            self._hooked.setdefault(at[:2], []).append(at)
         self._sizes: dict[int, int] = {}
         self._overwritten: set[_Key] = set()
         # by number, which is all that a hook knows: what has been shown must not be held
@@ -75,14 +79,14 @@ class Watch:
         """Look at everything that runs inside, on this batch."""
         self._batch, self._pending, self.roots = batch, {}, []
         self._again = self._backward = False
-        handles = []
+        handles: list[RemovableHandle] = []
         try:
-            for path in dict.fromkeys(at[0] for at in (*self._wanted, *self._own)):
+            for (path, place), keys in self._hooked.items():
                 module = self._model.get_submodule(path)
-                handles += [
-                    module.register_forward_pre_hook(self._before(path)),
-                    module.register_forward_hook(self._after(path)),
-                ]
+                if place is Place.INPUT:
+                    handles.append(module.register_forward_pre_hook(self._before(keys)))
+                else:
+                    handles.append(module.register_forward_hook(self._after(keys)))
             with written_out(self._model):
                 yield
         finally:
@@ -107,19 +111,14 @@ class Watch:
         for number, pending in list(self._pending.items()):
             self._arrived(number, torch.zeros_like(pending.values))
 
-    def _before(self, path: str) -> Callable[[nn.Module, Any], None]:
-        at = self._at(path, Place.INPUT)
-        return lambda _module, args: self._see(at, args)
+    def _before(self, places: list[_Key]) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, args: self._see(places, args)
 
-    def _after(self, path: str) -> Callable[[nn.Module, Any, Any], None]:
-        at = self._at(path, Place.OUTPUT)
-        return lambda _module, _args, out: self._see(at, out)
-
-    def _at(self, path: str, place: Place) -> list[_Key]:
-        return [at for at in {**self._own, **self._wanted} if at[:2] == (path, place)]
+    def _after(self, places: list[_Key]) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _args, out: self._see(places, out)
 
     def _see(self, places: list[_Key], value: Any) -> None:
-        if self._backward or not places:
+        if self._backward:
             return
         found = output_tensors(value)
         for at in places:
