@@ -75,9 +75,9 @@ ALL = (8, 4, 2, 1)
 CASES = (
     Case("lenet300", "weights", sec.Weights(), (0.3, 0.1, 0.05), 20,
          {0.3: ALL, 0.1: ALL, 0.05: ALL}),
-    Case("lenet5", "weights", sec.Weights(), (0.3, 0.1, 0.05), 10, {0.1: ALL}),
-    Case("lenet5", "kernels", sec.Kernels(), (0.3, 0.1, 0.05), 10, {0.1: ALL}),
-    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 10, {}),
+    Case("lenet5", "weights", sec.Weights(), (0.3, 0.1, 0.05), 6, {}),
+    Case("lenet5", "kernels", sec.Kernels(), (0.3, 0.1, 0.05), 6, {0.1: ALL}),
+    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 6, {}),
 )  # fmt: skip
 WAYS = ("magnitude", "fine-tuned", "gradual", "random")
 
