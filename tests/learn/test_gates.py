@@ -380,3 +380,33 @@ def test_rows_must_hold_every_unit_once() -> None:
     rows = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 6]])
     with pytest.raises(OptionError, match="every unit once"):
         Gate(group, rows, 2, torch.zeros(2, 4), Sampler(), 0)
+
+
+def test_a_pattern_is_kept() -> None:
+    groups = sec.groups(net(), X, sec.Block(2, 4))
+    for keep in (0.25, 0.75, {"fc": 3}):
+        with pytest.raises(OptionError, match="its pattern keeps 2 of 4"):
+            gate(net(), groups, keep)
+    assert gate(net(), groups, {"fc": 2}).gates.keys() == {"fc"}
+
+
+def test_options_of_another_kind_are_named() -> None:
+    groups = sec.groups(net(), X)
+    for options in ({"rows": "perkernel"}, {"sampler": "quiet"}, {"start": Normal}):
+        with pytest.raises(OptionError, match="makes no sense") as error:
+            gate(net(), groups, 0.5, **options)  # type: ignore[arg-type]
+        assert error.value.hint
+    with pytest.raises(OptionError, match="no share of a row"):
+        gate(net(), groups, "0.5")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="no such group") as error:
+        gate(net(), groups, {"conv3": 3})
+    assert "conv1, conv2" in str(error.value.hint)
+
+
+def test_it_is_printed_in_a_line_a_gate() -> None:
+    text = str(gated("kernels"))
+    assert text.splitlines() == [
+        "gates on a Net",
+        "    conv1: 1 of 1 in 8 rows",
+        "    conv2: 4 of 8 in 12 rows",
+    ]

@@ -49,6 +49,7 @@ def question(
     return Question(model, groups, budgets, None, F.cross_entropy, training=training, **more)
 
 
+NAME = "confidence of the masks"
 GRANULARITIES = {"channels": sec.Channels(), "kernels": sec.Kernels(), "weights": sec.Weights()}
 
 
@@ -126,7 +127,7 @@ def test_penalty_makes_masks_more_certain() -> None:
         .plan.about["recipe"]
         for mu in (0.0, 0.05)
     ]
-    assert sure[1]["confidence"] > sure[0]["confidence"] + 0.05
+    assert sure[1][NAME] > sure[0][NAME] + 0.05
 
 
 def test_from_scratch_nothing_of_the_weights_is_used() -> None:
@@ -189,3 +190,24 @@ def test_it_is_a_recipe_that_learns() -> None:
     scores, plan = Dpp(epochs=1).decide(question())
     assert plan.removed == 7
     assert list(scores) == ["dpp"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rows": "perkernel"},
+        {"penalty": 0.001},
+        {"temperature": 2},
+        {"schedule": "cosine"},
+        {"begin": Trained},
+        {"optimizer": "adam"},
+        {"sampler": None},
+        {"logits_lr": "abc"},
+    ],
+    ids=str,
+)
+def test_options_of_another_kind_say_what_is_wanted(options: dict[str, Any]) -> None:
+    with pytest.raises(OptionError) as error:
+        Dpp(**options)
+    assert next(iter(options)) in error.value.what
+    assert error.value.hint

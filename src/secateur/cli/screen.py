@@ -59,21 +59,25 @@ def progress() -> Iterator[Report]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("")
+        task, stage = bar.add_task(""), ""
 
         def report(now: Progress) -> None:
-            nonlocal task
-            if now.done == 0:  # a task keeps a total that it once had
+            nonlocal task, stage
+            if now.done == 0 or now.stage != stage:  # a task keeps a total that it once had
                 bar.remove_task(task)
-                task = bar.add_task(now.stage, total=now.of)
+                task, stage = bar.add_task(now.stage, total=now.of), now.stage
             bar.update(task, completed=now.done, total=now.of)
 
         yield report
 
 
 def _lines() -> Report:
+    stage = ""
+
     def report(now: Progress) -> None:
-        if now.done == 0:
-            typer.echo(now.stage, err=True)
+        nonlocal stage
+        if now.done == 0 or now.stage != stage:
+            stage = now.stage
+            typer.echo(stage, err=True)
 
     return report

@@ -40,9 +40,14 @@ from secateur.types.plan import Plan
 Keep = float | Mapping[str, int] | None
 
 _USUAL, _SAMPLER, _NORMAL = Usual(), Sampler(), Normal()
+_HINTS = {
+    "rows": "a value of secateur.learn, as PerKernel()",
+    "sampler": "sec.Sampler(noise=0.1)",
+    "start": "a value of secateur.learn, as Normal(1.0) or FromScores(scores)",
+}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Gated:
     """A network with gates.
 
@@ -60,6 +65,13 @@ class Gated:
     gates: Mapping[str, Gate]
     source: nn.Module
     places: Places
+
+    def __repr__(self) -> str:
+        lines = [f"gates on a {type(self.source).__name__}"]
+        for name, each in self.gates.items():
+            rows, n = each.logits.shape
+            lines.append(f"    {name}: {each.k} of {n} in {rows} row" + "s" * (rows > 1))
+        return "\n".join(lines)
 
     def parameter_groups(self, **logits: Any) -> list[dict[str, Any]]:
         """For an optimiser: the weights, and the logits without weight decay.
@@ -147,10 +159,20 @@ def gate(
         ModelError: a tensor has a parametrisation already, or cannot have one.
         PlanError: there is nothing to draw, or the groups are of another network.
     """
+    for name, option, method in (
+        ("rows", rows, "of"),
+        ("sampler", sampler, "draw"),
+        ("start", start, "logits"),
+    ):
+        if isinstance(option, type) or not callable(getattr(option, method, None)):
+            raise OptionError(f"{name}={option!r} makes no sense", where="gate", hint=_HINTS[name])
     chosen = {group.name: k for group in groups if (k := _k(group, rows, keep)) is not None}
     unknown = sorted(set(keep) - {g.name for g in groups}) if isinstance(keep, Mapping) else []
     if unknown:
-        raise OptionError("there is no such group", where=", ".join(unknown[:8]))
+        known = ", ".join(g.name for g in groups)
+        raise OptionError(
+            "there is no such group", where=", ".join(unknown[:8]), hint=f"there are {known}"[:200]
+        )
     if not chosen:
         raise PlanError("there is no unit to draw", hint="print(groups) says what was found")
     check_fits(model, Plan(groups, {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}))
@@ -176,20 +198,25 @@ def gate(
 
 def _k(group: Group, rows: Rows, keep: Keep) -> int | None:
     """How many units of each row stay; None: all, without a gate."""
-    if isinstance(keep, Mapping):
-        return keep.get(group.name)
-    if keep is None:
-        if group.pattern is None:
+    if isinstance(keep, Mapping) and group.name not in keep:
+        return None
+    if group.pattern is not None:
+        k = group.pattern[0]
+        if keep is not None and not (isinstance(keep, Mapping) and keep[group.name] == k):
             raise OptionError(
-                "how many units stay?",
+                f"its pattern keeps {k} of {group.pattern[1]}, and keep={keep} asks for something else",
                 where=group.name,
-                hint="keep=0.5, or a number for each group",
+                hint="leave keep out, or Block(k, n) with other numbers",
             )
-        return group.pattern[0]
-    if not 0.0 < keep <= 1.0:
-        raise OptionError(f"keep={keep} is no share of a row", where="keep", hint="keep=0.5")
+        return k
+    if isinstance(keep, Mapping):
+        return keep[group.name]
+    share: object = keep
+    if not isinstance(share, int | float) or not 0.0 < share <= 1.0:
+        what = "how many units stay?" if keep is None else f"keep={keep!r} is no share of a row"
+        raise OptionError(what, where=group.name, hint="keep=0.5, or a number for each group")
     n = rows.of(group).shape[1]
-    return max(1, int(keep * n + 0.5))
+    return max(1, int(share * n + 0.5))
 
 
 def _hang(gate: Gate, members: Sequence[Member], places: Places) -> None:

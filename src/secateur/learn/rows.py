@@ -61,7 +61,7 @@ class PerKernel:
             raise OptionError(
                 f"its units lie in {tuple(units.shape)}; there are no kernels of weights",
                 where=group.name,
-                hint="PerOutput()",
+                hint="keep this layer whole (--keep), or rows that it has: PerOutput()",
             )
         return units.flatten(0, 1).flatten(1)
 

@@ -111,6 +111,10 @@ def _quantising(method: Method | Recipe | Scored, choices: Choices) -> Method | 
             raise OptionError(
                 "only methods that train the weights quantise them", where="bits", hint="method dpp"
             )
+        if method.bits not in {None, choices["bits"]}:
+            raise OptionError(
+                f"the method says {method.bits} and the option {choices['bits']}", where="bits"
+            )
         method = replace(method, bits=choices["bits"])
     if isinstance(method, Dpp) and method.bits is not None:
         for name in ("finetune", "repair"):

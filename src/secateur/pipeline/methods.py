@@ -29,6 +29,7 @@ from secateur.compose.race import Race
 from secateur.errors import OptionError, SecateurError
 from secateur.learn import (
     DrawOrder,
+    EntropyPenalty,
     PerGroup,
     PerKernel,
     PerOutput,
@@ -38,10 +39,9 @@ from secateur.learn import (
     Usual,
 )
 from secateur.lookup import call, check_options, literal, pick, split_options
-from secateur.recipes import Dpp, Fair, FlexRel, Oracle, Recipe
-from secateur.recipes.begin import Scratch, Trained
+from secateur.recipes import Dpp, Fair, FlexRel, Oracle, Recipe, Scratch, Trained
 from secateur.recipes.oracle import Fast, Plain
-from secateur.recover import SGD, AdamW
+from secateur.recover import SGD, AdamW, Cosine
 from secateur.saliency import (
     LAMP,
     ActivationTaylor,
@@ -175,6 +175,8 @@ VALUES: dict[str, Mapping[str, Callable[[], Any]]] = {
         "quiet": partial(Sampler, noise=0.1),
     },
     "optimizer": {"adam": partial(AdamW, weight_decay=0.0), "adamw": AdamW, "sgd": SGD},
+    "schedule": {"cosine": Cosine, "constant": partial(Cosine, end=1.0)},
+    "penalty": {"usual": EntropyPenalty, "none": partial(EntropyPenalty, 0.0)},
     "coupled": {"ranksum": RankSum, "byindex": ByIndex},
     "removal": SALIENCIES,
     "protect": SALIENCIES,

@@ -44,8 +44,8 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
         reached[[*reached][-1]] = found[1]
     report(Progress("latency"))
     times = latency(models, example)
-    repairs = {"repairs": before["repairs"]} if "repairs" in before else {}
-    return repairs | measures_json(
+    more = {name: before[name] for name in ("repairs", "learned") if name in before}
+    return more | measures_json(
         measure(models[0], example, latency=times[0], accuracy=found[0]),
         measure(models[1], example, plan=plan, latency=times[1], accuracy=reached or None),
         job.budgets,

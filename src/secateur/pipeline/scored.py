@@ -49,6 +49,12 @@ def scored(scores: Scores, method: Chosen | None, seed: int) -> Scored:
     if method is None:
         if not scores:
             raise ScoreError("there are none", where="scores")
+        if "dpp" in scores:
+            raise ScoreError(
+                "these belong to weights that were trained with them, and say nothing of others",
+                where="scores",
+                hint="prune with --method dpp and the other budget",
+            )
         return Scored(scores, next(iter(scores)))
     one = one_pass(find_method(method, seed))
     for saliency in one.saliencies:

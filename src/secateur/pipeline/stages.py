@@ -126,7 +126,7 @@ def _decide(
 
 def _decides_soon(method: Method | Recipe | Scored) -> bool:
     """Whether an unreachable budget is found out soon anyway, or not by ranking units."""
-    return isinstance(method, Scored) or (
+    return isinstance(method, Scored | Learning) or (
         isinstance(method, Method) and method.allocator is not None
     )
 
@@ -188,6 +188,9 @@ def _measure(
     pruned = measure(
         models[1], example, plan=plan, latency=times[1], accuracy=after.reached or None
     )
-    repairs = {name: done.to_json() for name, done in after.repaired.items()}
+    repairs: Mapping[str, Any] = {name: done.to_json() for name, done in after.repaired.items()}
     found = measures_json(dense, pruned, job.budgets, plan)
-    return {**found, "repairs": repairs} if repairs else found
+    more: dict[str, Any] = {"repairs": repairs} if repairs else {}
+    if isinstance(job.method, Learning):
+        more["learned"] = True  # the pruned network's weights are not the dense one's
+    return {**found, **more}

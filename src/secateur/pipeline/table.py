@@ -38,7 +38,8 @@ def table(measures: Mapping[str, Any]) -> list[Row]:
     )
     if timed and pruned["latency_s"]:
         rows.append(_latency(timed, pruned["latency_s"]))
-    return [*rows, *_accuracies(dense["accuracy"], pruned["accuracy"])]
+    stages = _STAGES | ({"oneshot": "trained with its masks"} if measures.get("learned") else {})
+    return [*rows, *_accuracies(dense["accuracy"], pruned["accuracy"], stages)]
 
 
 def budget_line(budget: Mapping[str, Any]) -> str:
@@ -70,12 +71,14 @@ def _spread(timed: Mapping[str, Any]) -> str:
     return f"{1e3 * timed['median']:,.2f} [{1e3 * timed['p10']:,.2f}, {1e3 * timed['p90']:,.2f}]"
 
 
-def _accuracies(dense: Mapping[str, Any] | None, pruned: Mapping[str, Any] | None) -> Iterator[Row]:
+def _accuracies(
+    dense: Mapping[str, Any] | None, pruned: Mapping[str, Any] | None, stages: Mapping[str, str]
+) -> Iterator[Row]:
     if dense is not None:
         yield Row("accuracy, % [95 % interval]", _interval(dense), "", "")
     for stage, reached in (pruned or {}).items():
         lost = "" if dense is None else f"{100 * (reached['value'] - dense['value']):+.2f} points"
-        yield Row(f"  {_STAGES.get(stage, stage)}", "", _interval(reached), lost)
+        yield Row(f"  {stages.get(stage, stage)}", "", _interval(reached), lost)
 
 
 def _interval(accuracy: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Published pruning systems, each written as its paper says it."""
 
+from secateur.recipes.begin import Scratch, Trained
 from secateur.recipes.dpp import Dpp
 from secateur.recipes.fair import Fair
 from secateur.recipes.flexrel import FlexRel
@@ -16,4 +17,6 @@ __all__ = [
     "Question",
     "Recipe",
     "Repairing",
+    "Scratch",
+    "Trained",
 ]

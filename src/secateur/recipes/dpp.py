@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from secateur.allocate import goals
+from secateur.cost.coded import coded
 from secateur.cost.verdict import verdict
 from secateur.errors import DataError, OptionError
 from secateur.learn import (
@@ -87,8 +88,13 @@ class Dpp:
     def __post_init__(self) -> None:
         if type(self.epochs) is not int or self.epochs < 1:
             raise OptionError(f"epochs={self.epochs!r} is not a whole number from 1", where="Dpp")
-        if not 0.0 < self.logits_lr < math.inf:
-            raise OptionError(f"logits_lr={self.logits_lr!r} is no rate", where="Dpp")
+        rate: object = self.logits_lr
+        if not isinstance(rate, int | float) or not 0.0 < rate < math.inf:
+            raise OptionError(f"logits_lr={rate!r} is no rate", where="Dpp", hint="logits_lr=100")
+        for name, (method, example) in _VALUES.items():
+            value = getattr(self, name)
+            if isinstance(value, type) or not callable(getattr(value, method, None)):
+                raise OptionError(f"{name}={value!r} makes no sense", where="Dpp", hint=example)
         if self.bits is not None:
             Quantizer(self.bits)  # complains about bits that make no sense
 
@@ -114,6 +120,7 @@ class Dpp:
             raise DataError("masks are learned from data", where="data", hint="batches (x, y)")
         keep = units_per_row(question.groups, self.rows, question.budgets)
         network = copy.deepcopy(question.model)
+        quantizer = None if self.bits is None else Quantizer(self.bits)
         gated = gate(
             network,
             question.groups,
@@ -121,17 +128,20 @@ class Dpp:
             rows=self.rows,
             sampler=self.sampler,
             start=self.begin.prepare(network, question.groups, self.seed),
-            quantizer=None if self.bits is None else Quantizer(self.bits),
+            quantizer=quantizer,
             example=to(_inputs(question.training), device=device_of(network)),
             seed=self.seed,
         )
         history = self._train(gated, question)
         plan, last = gated.plan(), history.epochs[-1].masks.values()
+        size = coded(plan, quantizer, plan.about["rows, n and k"])
+        unsure = [each.confidence for each in last if each.k < each.n]
         said = {
             "name": "dpp",
             "epochs": self.epochs,
-            "bits": self.bits or 32,
-            "confidence": round(fmean(each.confidence for each in last), 4),
+            **({} if self.bits is None else {"bits": self.bits}),
+            "confidence of the masks": round(fmean(unsure), 4) if unsure else 1.0,
+            "bytes of weights and masks": size.bytes,
         }
         budgets = [
             verdict(goal.budget, goal.dense, goal.count(plan.masks)) | {"dense": goal.dense}
@@ -200,6 +210,16 @@ def _inputs(training: Iterable[Any]) -> Any:
 
 SHOWN = 2
 """Samples that a network is tried out on."""
+
+_VALUES = {
+    "begin": ("prepare", "Scratch() or Trained() of secateur.recipes; as text begin=trained"),
+    "rows": ("of", "secateur.learn.PerKernel(); as text rows=perkernel"),
+    "sampler": ("draw", "sec.Sampler(noise=0.1); as text sampler=quiet"),
+    "temperature": ("at", "sec.LinearDecay(5.0, 0.5)"),
+    "penalty": ("of", "sec.EntropyPenalty(1e-4); as text penalty=none"),
+    "optimizer": ("build", "sec.AdamW(lr=1e-3); as text optimizer=sgd"),
+    "schedule": ("factor", "sec.Cosine(); as text schedule=constant"),
+}
 
 DRAWS = 10
 """Behind the inclusion probabilities that are noted after every epoch: more cost as much as it does."""

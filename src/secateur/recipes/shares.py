@@ -11,7 +11,7 @@ from secateur.allocate import Goal, goals
 from secateur.errors import BudgetError, PlanError
 from secateur.learn.rows import Rows
 from secateur.types.budget import Budget
-from secateur.types.group import Groups
+from secateur.types.group import Group, Groups
 
 
 def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict[str, int]:
@@ -40,15 +40,19 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
     wanted = goals(groups, budgets)
     shares = sorted({i / laid[n].shape[1] for n in free for i in range(1, laid[n].shape[1] + 1)})
 
+    least = {name: _least(groups[name], laid[name]) for name in free}
+
     def at(share: float) -> dict[str, int]:
-        return fixed | {n: max(1, int(share * laid[n].shape[1] + 1e-9)) for n in free}
+        return fixed | {n: max(least[n], int(share * laid[n].shape[1] + 1e-9)) for n in free}
 
     def fits(k: Mapping[str, int]) -> bool:
         masks = {name: _first(laid[name], k[name]) for name in laid}
         return all(goal.met(masks) for goal in wanted)
 
     if not fits(at(shares[0])):
-        raise _unreachable(wanted, {name: _first(laid[name], 1) for name in laid})
+        fewest = at(shares[0])
+        held = [f"{name}: {groups[name].least.why}" for name in free if least[name] > 1]
+        raise _unreachable(wanted, {name: _first(laid[name], fewest[name]) for name in laid}, held)
     low, high = 0, len(shares)  # shares[low] fits, shares[high] does not
     while high - low > 1:
         middle = (low + high) // 2
@@ -70,13 +74,20 @@ def _first(laid: Tensor, k: int) -> Tensor:
     return mask
 
 
-def _unreachable(wanted: Sequence[Goal], masks: Mapping[str, Tensor]) -> BudgetError:
+def _least(group: Group, laid: Tensor) -> int:
+    """Units of every row that must stay."""
+    return max(1, -(-group.least.units // len(laid)))
+
+
+def _unreachable(
+    wanted: Sequence[Goal], masks: Mapping[str, Tensor], held: Sequence[str]
+) -> BudgetError:
     goal = next(goal for goal in wanted if not goal.met(masks))
     reached = goal.count(masks)
     nearest = reached / goal.dense if goal.budget.relative else reached
     return BudgetError(
-        f"cannot be met: one unit a row leaves {goal.budget.quantity}={nearest:.6g}",
+        f"cannot be met: the fewest units a row leave {goal.budget.quantity}={nearest:.6g}",
         where=str(goal.budget),
-        hint="a larger budget, or other rows",
+        hint="; ".join(held) or "a larger budget, or other rows",
         nearest=nearest,
     )
