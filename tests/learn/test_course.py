@@ -58,6 +58,7 @@ def test_frozen_logits_are_left_alone() -> None:
 def test_the_record_is_what_the_measures_say() -> None:
     ours = course(seed=3)
     ours.begin(1, 3)
+    ours.gated.redraw()
     epoch = ours.end(2.5)
     assert (epoch.epoch, epoch.temperature, epoch.loss) == (1, 2.75, 2.5)
     assert epoch.masks == information(ours.gated, draws=10, seed=3)
@@ -68,6 +69,7 @@ def test_the_record_is_what_the_measures_say() -> None:
 def test_a_loss_that_says_nothing_is_none(loss: float | None) -> None:
     ours = course()
     ours.begin(0, 1)
+    ours.gated.redraw()
     assert ours.end(loss).loss is None
     ours.learned(0.5)
     assert [epoch.loss for epoch in ours.history.epochs] == [0.5]
@@ -78,6 +80,14 @@ def test_an_epoch_must_begin() -> None:
         course().end()
 
 
+def test_an_epoch_without_a_mask_is_noticed() -> None:
+    ours = course()
+    ours.begin(0, 2)
+    with pytest.raises(OptionError, match="no mask was drawn") as error:
+        ours.end()
+    assert "redraw" in str(error.value.hint)
+
+
 def test_no_draws_are_refused() -> None:
     with pytest.raises(OptionError, match="0 draws"):
         course(draws=0)
@@ -86,6 +96,7 @@ def test_no_draws_are_refused() -> None:
 def test_the_state_is_the_record() -> None:
     ours, other = course(), course()
     ours.begin(0, 2)
+    ours.gated.redraw()
     ours.end()
     other.load_state_dict(ours.state_dict())
     assert other.history == ours.history

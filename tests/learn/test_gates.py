@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 import secateur as sec
 from secateur.errors import ModelError, OptionError, PlanError, ScoreError
@@ -20,6 +21,7 @@ from secateur.learn import (
     Gated,
     LinearDecay,
     Normal,
+    PerGroup,
     PerKernel,
     PerPosition,
     Sampler,
@@ -27,6 +29,7 @@ from secateur.learn import (
     gate,
     row_entropy,
 )
+from tests import mixtures
 
 
 class Net(nn.Module):
@@ -410,3 +413,83 @@ def test_it_is_printed_in_a_line_a_gate() -> None:
         "    conv1: 1 of 1 in 8 rows",
         "    conv2: 4 of 8 in 12 rows",
     ]
+
+
+def test_experts_have_no_gate_that_learns() -> None:
+    """An expert that is not drawn would have to be closed at its router."""
+    model, x = mixtures.net(mixtures.Sparse()), torch.randn(5, 3)
+    groups = sec.groups(model, x, sec.Experts())
+    assert len(groups)
+    with pytest.raises(OptionError, match="leave with their row of a router"):
+        gate(model, groups, 0.5, example=x)
+
+
+def test_checkpointing_computes_the_same_mask_again() -> None:
+    def gradient(reentrant: bool | None) -> torch.Tensor:
+        made = gated("channels", seed=5)
+        made.model.train()
+        x = X.clone().requires_grad_()
+        out = (
+            made.model(x)
+            if reentrant is None
+            else checkpoint(made.model, x, use_reentrant=reentrant)
+        )
+        F.cross_entropy(out, Y).backward()
+        found = made.gates["conv1"].logits.grad
+        assert found is not None
+        return found
+
+    plain = gradient(None)
+    for reentrant in (True, False):
+        assert torch.equal(gradient(reentrant), plain)
+
+
+def test_a_weight_beside_its_module_is_noticed() -> None:
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+            self.held = [self.a.weight]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.b(F.linear(x, self.held[0], self.a.bias).relu())
+
+    model, x = Aside().eval(), torch.randn(4, 6)
+    with pytest.raises(ModelError, match="a weight is used that no module holds"):
+        gate(model, sec.groups(model, x, sec.Weights()), 0.5, example=x)
+
+
+def test_double_backward_is_refused() -> None:
+    made = gated("weights")
+    made.model.train()
+    loss = F.cross_entropy(made.model(X), Y) + made.entropy()
+    (first,) = torch.autograd.grad(loss, made.gates["fc"].logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.square().sum().backward()
+
+
+def test_rows_of_a_weight_whose_outputs_are_elsewhere_are_refused() -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(6, 4, 3), nn.Flatten(), nn.Linear(4 * 25, 3)).eval()
+    x = torch.randn(2, 6, 3, 3)
+    for granularity in (sec.Kernels(), sec.Weights()):
+        groups = sec.groups(model, x, granularity)
+        with pytest.raises(OptionError, match="not known that these are its first dim"):
+            gate(model, groups, 0.5)
+        assert gate(model, groups, 0.5, rows=PerGroup()).gates
+
+
+def test_a_pattern_has_rows_of_its_own() -> None:
+    groups = sec.groups(net(), X, sec.Block(2, 4))
+    with pytest.raises(OptionError, match="not the blocks of 4 units"):
+        gate(net(), groups, rows=PerGroup())
+
+
+def test_starts_that_do_not_fit() -> None:
+    class Ones:
+        def logits(self, group: sec.Group, rows: torch.Tensor, seed: int) -> torch.Tensor:
+            return torch.ones(rows.shape[0], 1)
+
+    with pytest.raises(OptionError, match="first logits"):
+        gate(net(), sec.groups(net(), X), 0.5, start=Ones())
+    with pytest.raises(OptionError, match="cannot keep"):
+        gate(net(), sec.groups(net(), X), {"conv1": 2.0})  # type: ignore[dict-item]

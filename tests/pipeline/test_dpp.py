@@ -14,6 +14,7 @@ import secateur as sec
 from secateur.errors import OptionError, ScoreError
 from secateur.pipeline import Request, rebuild, run, verify
 from secateur.pipeline.journal import read_journal
+from secateur.pipeline.progress import Progress
 from secateur.pipeline.remeasure import remeasure
 from tests.pipeline.small import data, digests, request
 from tests.pipeline.test_run import KILLED, ROOT
@@ -117,3 +118,28 @@ def test_two_bits_are_one_too_many_and_its_scores_are_for_its_weights(tmp_path: 
     again = asked(scores=str(tmp_path / "run"), method=None, bits=None)
     with pytest.raises(ScoreError, match="weights that were trained with them"):
         run(again, tmp_path / "other", data())
+
+
+def test_fine_tuning_after_it_is_taken_up_where_it_stood(tmp_path: Path) -> None:
+    last: list[int] = []
+
+    def unplug(now: Progress) -> None:
+        if now.stage == "finetune" and now.done > 0:
+            last.append(now.done)
+            if len(last) == 7:  # three steps an epoch: two epochs are done
+                raise KeyboardInterrupt
+
+    changes = {"granularity": "channels", "bits": None, "finetune": 4, "method": "dpp?epochs=1"}
+    with pytest.raises(KeyboardInterrupt):
+        run(asked(**changes), tmp_path / "run", data(), unplug)
+    seen: list[int] = []
+
+    def listen(now: Progress) -> None:
+        if now.stage == "finetune":
+            seen.append(now.done)
+
+    run(asked(**changes), tmp_path / "run", data(), listen)
+    run(asked(**changes), tmp_path / "whole", data())
+    assert next(step for step in seen if step) == 7
+    assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+    assert not list((tmp_path / "run").glob("*ing.safetensors"))

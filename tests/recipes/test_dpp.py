@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import secateur as sec
-from secateur.errors import BudgetError, DataError, ModelError, OptionError
+from secateur.errors import BudgetError, DataError, FileError, ModelError, OptionError
 from secateur.learn import EntropyPenalty, Usual
 from secateur.recipes import Dpp, Learning, Question, Recipe
 from secateur.recipes.begin import Scratch, Trained
@@ -211,3 +211,56 @@ def test_options_of_another_kind_say_what_is_wanted(options: dict[str, Any]) -> 
         Dpp(**options)
     assert next(iter(options)) in error.value.what
     assert error.value.hint
+
+
+def test_what_is_frozen_does_not_begin_anew() -> None:
+    asked = question()
+    asked.model.conv1.requires_grad_(False)
+    with pytest.raises(ModelError, match="is frozen") as error:
+        Dpp(epochs=1).learn(asked)
+    assert error.value.where == "conv1.weight"
+    assert "trained" in str(error.value.hint)
+    learned = Dpp(epochs=1, begin=Trained()).learn(asked)
+    assert torch.equal(learned.network.conv1.weight, asked.model.conv1.weight)
+
+
+def test_children_begin_before_their_parents() -> None:
+    model = nn.Sequential(nn.MultiheadAttention(8, 2))
+    with torch.no_grad():
+        model[0].out_proj.bias.fill_(3.0)
+    Scratch().prepare(model, sec.Groups(()), 0)
+    assert float(model[0].out_proj.bias.detach().abs().max()) == 0.0
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.safetensors"
+    Dpp(epochs=1).learn(question(sec.Weights(), checkpoint=file))
+    with pytest.raises(FileError, match="of another training"):
+        Dpp(epochs=1, bits=4).learn(question(sec.Weights(), checkpoint=file))
+
+
+def test_data_that_run_dry_are_named() -> None:
+    class Once:
+        """A loader that gives its batches in the first two readings: the try-out and one epoch."""
+
+        def __init__(self) -> None:
+            self.readings = 0
+
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            self.readings += 1
+            return iter(data() if self.readings <= 2 else [])
+
+    with pytest.raises(DataError, match="no batch"):
+        Dpp(epochs=2).learn(question(training=Once()))
+
+
+def test_inputs_that_are_no_samples_are_given_whole() -> None:
+    class Scaled(Net):
+        def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+            return super().forward(x * scale)
+
+    torch.manual_seed(0)
+    model, batches = Scaled().eval(), [((x, torch.tensor(2.0)), y) for x, y in data()]
+    groups = sec.groups(model, batches[0][0], sec.Weights())
+    asked = Question(model, groups, (sec.units(0.5),), None, F.cross_entropy, training=batches)
+    assert Dpp(epochs=1).learn(asked).plan.removed

@@ -3,8 +3,7 @@
 class Net(L.LightningModule):
 def __init__(self, gated):
 super().__init__()
-self.net = gated.model
-self.gated = gated
+self.net, self.gated = gated.model, gated
 
 def configure_optimizers(self):
 return torch.optim.Adam(self.gated.parameter_groups(), lr=1e-3)

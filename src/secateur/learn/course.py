@@ -61,6 +61,7 @@ class Course:
         self._temperature, self._penalty = temperature, penalty
         self._draws, self._seed = draws, seed
         self._epoch: tuple[int, float] | None = None
+        self._drawn = 0
 
     def check(self, optimizers: Iterable[Optimizer]) -> None:
         """Every gate's logits are trained, and no weight decay pulls at them.
@@ -93,10 +94,13 @@ class Course:
         """Set the temperature of epoch 0, 1, ..., epochs - 1."""
         temperature = self._temperature.at(epoch, epochs)
         self.gated.set_temperature(temperature)
-        self._epoch = epoch, temperature
+        self._epoch, self._drawn = (epoch, temperature), self._draws_so_far()
 
     def penalise(self) -> None:
-        """Add the gradient of the penalty to that of the logits: once a step, before the optimiser's."""
+        """Add the gradient of the penalty to that of the logits: once a step, before the optimiser's.
+
+        Where gradients are scaled, as by a `GradScaler`, unscale them first.
+        """
         with torch.enable_grad():
             penalty = self._penalty.of(self.gated)
         if penalty.requires_grad:
@@ -109,15 +113,24 @@ class Course:
             loss: mean training loss, the penalty left out.
 
         Raises:
-            OptionError: none was begun.
+            OptionError: none was begun, or no mask was drawn since.
         """
         if self._epoch is None:
             raise OptionError("no epoch was begun", where="Course.end", hint="course.begin(0, 90)")
+        if self._draws_so_far() == self._drawn:
+            raise OptionError(
+                "no mask was drawn in this epoch",
+                where="Course.end",
+                hint="call gated.model itself in train mode; calls of its parts need gated.redraw()",
+            )
         masks = information(self.gated, draws=self._draws, seed=self._seed)
         epoch, temperature = self._epoch
         found = Epoch(epoch, temperature, finite(loss), masks)
         self.history = self.history.then(found)
         return found
+
+    def _draws_so_far(self) -> int:
+        return sum(int(gate.draws) for gate in self.gated.gates.values())
 
     def learned(self, loss: float) -> None:
         """The loss of the epoch that was recorded last, where it was not known before."""

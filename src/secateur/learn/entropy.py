@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def row_entropy(logits: Tensor) -> Tensor:
@@ -33,6 +34,7 @@ class _Entropy(torch.autograd.Function):
         return (total.log() - mean).squeeze(1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         e, total, shifted, mean = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / -total

@@ -31,7 +31,7 @@ class Gate(nn.Module):
         self, group: Group, rows: Tensor, k: int, logits: Tensor, sampler: Sampler, seed: int
     ) -> None:
         super().__init__()
-        _check(group, rows, k)
+        _check(group, rows, k, logits)
         self.group, self.k, self.sampler = group.name, k, sampler
         self.seed, self.temperature = derive(seed, "gate", group.name), 1.0
         self.logits = nn.Parameter(logits)
@@ -39,12 +39,11 @@ class Gate(nn.Module):
         order = rows.flatten()
         in_order = bool((order == torch.arange(len(order))).all())
         self.register_buffer("_where", None if in_order else order.argsort(), persistent=False)
-        self._noise: Tensor | None = None
+        self._noise: tuple[int, Tensor] | None = None
 
     def redraw(self) -> None:
         """From now on another mask."""
         self.draws += 1
-        self._noise = None
 
     def forward(self) -> Tensor:
         """float32 (units,): 1 stays; in train mode differentiable in the logits.
@@ -79,11 +78,11 @@ class Gate(nn.Module):
 
     def _drawn(self) -> Tensor:
         """The noise of the present draw."""
-        if self._noise is None or self._noise.device != self.logits.device:
+        draws, device = int(self.draws), self.logits.device
+        if self._noise is None or self._noise[0] != draws or self._noise[1].device != device:
             shape = (self.logits.shape[0], self.logits.shape[1])
-            seed = derive(self.seed, int(self.draws))
-            self._noise = gumbel(shape, seed, self.logits.device)
-        return self._noise
+            self._noise = draws, gumbel(shape, derive(self.seed, draws), device)
+        return self._noise[1]
 
 
 class Masked(nn.Module):
@@ -117,11 +116,16 @@ class Masked(nn.Module):
         return values * mask.view(self._shape).to(values.dtype)
 
 
-def _check(group: Group, rows: Tensor, k: int) -> None:
+def _check(group: Group, rows: Tensor, k: int, logits: Tensor) -> None:
     n = rows.shape[1]
+    if logits.shape != rows.shape or logits.dtype != torch.float32:
+        raise OptionError(
+            f"the first logits are {logits.dtype} {tuple(logits.shape)}, not float32 {tuple(rows.shape)}",
+            where=group.name,
+        )
     if not torch.equal(rows.flatten().sort().values, torch.arange(group.size)):
         raise OptionError("rows must hold every unit once", where=group.name)
-    if not 1 <= k <= n:
+    if type(k) is not int or not 1 <= k <= n:
         raise OptionError(
             f"cannot keep {k} of {n} units a row",
             where=group.name,

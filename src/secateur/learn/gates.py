@@ -20,25 +20,31 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from secateur.errors import OptionError, PlanError
+from secateur.errors import ModelError, OptionError, PlanError
 from secateur.learn.codes import Codes, read
 from secateur.learn.entropy import row_entropy
 from secateur.learn.gate import Gate, Masked
 from secateur.learn.parametrised import Places, attach, holders, like, values
 from secateur.learn.quantize import Quantizer
 from secateur.learn.quantized import attach_quantizers
-from secateur.learn.rows import Rows, Usual
+from secateur.learn.rows import Rows, Usual, laid_out
 from secateur.learn.sampler import Sampler
 from secateur.learn.start import Normal, Start
-from secateur.learn.where import where_masked
+from secateur.learn.where import TOLERANCE, where_masked
 from secateur.mask.check import check_fits
 from secateur.mask.copies import copy_with
+from secateur.mask.masked import masked
 from secateur.types.group import Group, Groups, Member
+from secateur.types.outputs import distance, largest, run_in_double
 from secateur.types.plan import Plan
+from secateur.types.untouched import untouched
 
 Keep = float | Mapping[str, int] | None
 
+_OUTPUTS_FIRST = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase,
+                  nn.MultiheadAttention)  # fmt: skip
 _USUAL, _SAMPLER, _NORMAL = Usual(), Sampler(), Normal()
 _HINTS = {
     "rows": "a value of secateur.learn, as PerKernel()",
@@ -83,6 +89,11 @@ class Gated:
         known = {id(parameter) for parameter in own}
         weights = [p for p in self.model.parameters() if p.requires_grad and id(p) not in known]
         return [{"params": weights}, {"params": own, "weight_decay": 0.0, **logits}]
+
+    def redraw(self) -> None:
+        """From now on other masks. Every call of `model` does so; calls of its parts do not."""
+        for gate in self.gates.values():
+            gate.redraw()
 
     def set_temperature(self, temperature: float) -> None:
         """How soft the relaxed draws are from now on, in every gate."""
@@ -176,24 +187,45 @@ def gate(
     if not chosen:
         raise PlanError("there is no unit to draw", hint="print(groups) says what was found")
     check_fits(model, Plan(groups, {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups}))
+    for name, k in chosen.items():
+        _check_group(groups[name], k, rows)
+        _check_outputs(groups[name], rows, holders(model))
     where = where_masked(model, groups, chosen, example)
     ours = copy.deepcopy(model)
     places = holders(ours)
     if quantizer is not None:
-        masked = {member.name for members in where.values() for member in members}
-        attach_quantizers(places, groups, quantizer, masked)
+        behind = {member.name for members in where.values() for member in members}
+        attach_quantizers(places, groups, quantizer, behind)
     gates: dict[str, Gate] = {}
     for group in groups:
         if group.name not in chosen:
             continue
-        laid = rows.of(group)
+        laid = laid_out(rows, group)
         logits = start.logits(group, laid, seed)
         made = Gate(group, laid, chosen[group.name], logits, sampler, seed)
         made.to(next(iter(model.parameters())).device)
         _hang(made, where[group.name], places)
         gates[group.name] = made
     ours.register_forward_pre_hook(_Redraw(tuple(gates.values())))
-    return Gated(ours, groups, gates, model, places)
+    gated = Gated(ours, groups, gates, model, places)
+    if example is not None:
+        _check_masked(gated, example)
+    return gated
+
+
+def _check_masked(gated: Gated, example: Any) -> None:
+    """The network with gates must do what the masked one does: a weight may be used beside its module."""
+    plain = gated.plain()
+    with untouched(gated.model):
+        found = run_in_double(gated.model, example)
+    with untouched(plain), masked(plain, gated.plan()):
+        wanted = run_in_double(plain, example)
+    if distance(found, wanted) > TOLERANCE * largest(wanted):
+        raise ModelError(
+            "with gates it does not do what it does with masks: a weight is used that no module holds",
+            where=type(gated.source).__name__,
+            hint="read weights from their modules in forward, or keep these layers whole",
+        )
 
 
 def _k(group: Group, rows: Rows, keep: Keep) -> int | None:
@@ -219,6 +251,42 @@ def _k(group: Group, rows: Rows, keep: Keep) -> int | None:
     return max(1, int(share * n + 0.5))
 
 
+def _check_group(group: Group, k: int, rows: Rows) -> None:
+    if group.gate is not None:
+        raise OptionError(
+            f"its {group.kind}s leave with their row of a router, which a mask that learns cannot close",
+            where=group.name,
+            hint="methods that score: --method fair, taylor, magnitude; or the experts' channels",
+        )
+    kept = k * len(laid_out(rows, group)) if type(k) is int else None
+    if kept and kept < group.least.units:
+        raise OptionError(
+            f"keeps {kept} {group.kind}s, and {group.least.units} must stay: {group.least.why}",
+            where=group.name,
+        )
+
+
+def _check_outputs(group: Group, rows: Rows, places: Places) -> None:
+    """Rows follow the first dim: is it that of the outputs?"""
+    if (
+        group.kind not in {"weight", "kernel"}
+        or group.pattern is not None
+        or len(rows.of(group)) == 1
+    ):
+        return
+    module = places[group.members[0].name][0][0]
+    if isinstance(module, parametrize.ParametrizationList):
+        return  # `attach` will refuse it
+    known = isinstance(module, _OUTPUTS_FIRST) and not getattr(module, "transposed", False)
+    if not known:
+        raise OptionError(
+            f"rows go by outputs, and of a {type(module).__name__}'s weight it is not known that these are"
+            " its first dim",
+            where=group.name,
+            hint="keep this layer whole (--keep), or rows=PerGroup()",
+        )
+
+
 def _hang(gate: Gate, members: Sequence[Member], places: Places) -> None:
     """One gate, and every tensor that it masks; the first owns it."""
     owner, *others = members
@@ -238,6 +306,8 @@ class _Redraw:
         self.gates = gates
 
     def __call__(self, module: nn.Module, _inputs: Any) -> None:
-        if module.training:
+        # In a backward pass it is a checkpoint that computes again what it has computed before.
+        again = torch._C._current_graph_task_id() != -1  # noqa: SLF001
+        if module.training and not again:
             for gate in self.gates:
                 gate.redraw()

@@ -53,8 +53,8 @@ class Quantizer:
     through: StraightThrough = StraightThrough.IDENTITY
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
-            raise OptionError(f"bits={self.bits}", where="Quantizer", hint="1, 2, 4 or 8")
+        if type(self.bits) is not int or self.bits not in BITS:
+            raise OptionError(f"bits={self.bits!r}", where="Quantizer", hint="1, 2, 4 or 8")
         if not self.scaled and self.bits != 1:
             raise OptionError(
                 f"{self.bits} bits without a scale", where="Quantizer", hint="scaled=False at 1 bit"

@@ -118,6 +118,23 @@ class Usual:
         return PerOutput().of(group)
 
 
+def laid_out(rows: Rows, group: Group) -> Tensor:
+    """The rows of a group, int64 (rows, n); those of a pattern are its own blocks.
+
+    Raises:
+        OptionError: the rows do not fit the group, or are not the blocks of its pattern.
+    """
+    laid = rows.of(group)
+    if group.pattern is not None and not torch.equal(laid, Usual().of(group)):
+        k, n = group.pattern
+        raise OptionError(
+            f"{rows} are not the blocks of {n} units, of which its pattern keeps {k}",
+            where=group.name,
+            hint="leave the rows out",
+        )
+    return laid
+
+
 def _units(group: Group) -> Tensor:
     """The units where they lie in their only tensor, int64, of the shape of the indexed dims."""
     if len(group.members) != 1 or group.size != len(group.members[0].unit_of):

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from secateur.errors import OptionError
 
@@ -114,6 +115,7 @@ class _Drawn(torch.autograd.Function):
         return chosen.to(value.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         value, chosen, least = ctx.saved_tensors
         drawn = _places(chosen, ctx.k)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from secateur.errors import FileError
-from secateur.pipeline.folder import CHECKPOINT, JOURNAL, RECORD, RESULTS
+from secateur.pipeline.folder import CHECKPOINT, JOURNAL, LEARNING, RECORD, RESULTS
+from secateur.pipeline.shelf import LEARNED
 
 try:
     import fcntl
@@ -46,7 +47,8 @@ def claimed(path: Path) -> Iterator[Path]:
             yield path
         except Exception as error:
             costly = isinstance(error, FileError) and (
-                (path / CHECKPOINT).exists() or '"event": "step"' in _text(path / JOURNAL)
+                any((path / name).exists() for name in (CHECKPOINT, LEARNING))
+                or '"event": "step"' in _text(path / JOURNAL)
             )
             if fresh and not costly:
                 _remove(path, made)
@@ -80,7 +82,7 @@ def _make(path: Path) -> list[Path]:
 
 
 def _remove(path: Path, made: list[Path]) -> None:
-    for name in (RECORD.file, JOURNAL, CHECKPOINT, *RESULTS):
+    for name in (RECORD.file, JOURNAL, CHECKPOINT, LEARNING, LEARNED.file, *RESULTS):
         (path / name).unlink(missing_ok=True)
     for folder in made:
         if not any(folder.iterdir()):

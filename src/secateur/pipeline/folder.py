@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 RECORD: Kind[Mapping[str, Any]] = Kind("run.json", read_json, write_json)
 JOURNAL, CHECKPOINT = "journal.jsonl", "checkpoint.safetensors"
+LEARNING = "learning.safetensors"
 RESULTS = tuple(kind.file for kind in (SCORES, PLAN, CERTIFICATE, MODEL, MEASURES))
 
 
@@ -26,6 +27,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint: Path | None = path / CHECKPOINT
+        self.learning: Path | None = path / LEARNING
         self.entries = read_journal(path / JOURNAL)
 
     def keep(self, kind: Kind[T], make: Callable[[], T]) -> T:
@@ -84,7 +86,8 @@ class RunFolder:
 
     def finish(self) -> None:
         """Nothing more will come."""
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        for file in (CHECKPOINT, LEARNING):
+            (self.path / file).unlink(missing_ok=True)
         self.note("done")
 
 

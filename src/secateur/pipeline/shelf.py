@@ -57,6 +57,11 @@ class Shelf(Protocol):
         ...
 
     @property
+    def learning(self) -> Path | None:
+        """The same, for a recipe that trains before anything is cut."""
+        ...
+
+    @property
     def steps(self) -> Sequence[Mapping[str, Any]]:
         """What a recipe of many steps has noted before."""
         ...
@@ -74,6 +79,7 @@ class Memory:
     """Keeps nothing."""
 
     checkpoint: Path | None = None
+    learning: Path | None = None
     steps: Sequence[Mapping[str, Any]] = ()
 
     def step(self, said: Mapping[str, Any]) -> None:

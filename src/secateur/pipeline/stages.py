@@ -106,8 +106,6 @@ def _decide(
         scores = shelf.keep(SCORES, lambda: noted(learned().scores))
         plan = shelf.keep(PLAN, lambda: learned().plan)
         tensors = shelf.keep(LEARNED, lambda: named_tensors(learned().network))
-        if shelf.checkpoint is not None:
-            shelf.checkpoint.unlink(missing_ok=True)  # fine-tuning will have one of its own
         return scores, plan, filled(model, tensors)
     if isinstance(method, Recipe):
         answer = cache(lambda: method.decide(_question(job, model, found(), of, shelf, report)))
@@ -162,7 +160,7 @@ def _question(
         job.seed,
         shelf.steps,
         epochs(of),
-        shelf.checkpoint,
+        shelf.learning,
         shelf.step,
         lambda what, done, of: report(Progress(what, done, of)),
     )

@@ -35,24 +35,40 @@ class Scratch:
         """Every module draws its weights anew, by its own `reset_parameters`.
 
         Raises:
-            ModelError: a module holds parameters and does not say how they begin.
+            ModelError: a module holds parameters and does not say how they begin; or a parameter is
+                frozen, and would stay what it begins with.
         """
+        frozen = [n for n, parameter in network.named_parameters() if not parameter.requires_grad]
+        if frozen:
+            raise ModelError("is frozen, and would begin anew and never learn", frozen[0], _HINT)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive(seed, "weights"))
-            for name, module in network.named_modules():
-                own = [*module.parameters(recurse=False)]
-                reset = getattr(module, "reset_parameters", None) or getattr(
-                    module, "_reset_parameters", None
-                )
-                if callable(reset):
-                    reset()
-                elif own:
-                    raise ModelError(
-                        f"a {type(module).__name__} holds parameters and has no reset_parameters",
-                        where=name,
-                        hint="give it one, or begin with the trained weights: dpp?begin=trained",
-                    )
+            # children first, as constructors do: a parent may set what a child has drawn
+            for name, module in reversed([*network.named_modules()]):
+                _reset(module, name)
         return self.logits
+
+
+def _reset(module: nn.Module, name: str) -> None:
+    own = [*module.parameters(recurse=False)]
+    names = ("reset_parameters", "_reset_parameters")
+    reset = next((r for r in (getattr(module, n, None) for n in names) if callable(r)), None)
+    kind = type(module).__name__
+    if reset is None:
+        if own:
+            raise ModelError(
+                f"a {kind} holds parameters and has no reset_parameters",
+                name,
+                f"give it one, or {_HINT}",
+            )
+        return
+    try:
+        reset()
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise ModelError(f"reset_parameters of a {kind} failed: {error}", name, _HINT) from error
+
+
+_HINT = "begin with the trained weights: dpp?begin=trained"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 from secateur.allocate import goals
 from secateur.cost.coded import coded
 from secateur.cost.verdict import verdict
-from secateur.errors import DataError, OptionError
+from secateur.errors import DataError, FileError, OptionError
 from secateur.learn import (
     Course,
     EntropyPenalty,
@@ -49,7 +49,7 @@ from secateur.recover.loop import train
 from secateur.recover.optimizer import AdamW, Optimizer
 from secateur.recover.schedule import Cosine, Schedule
 from secateur.types.batches import Batch, batches
-from secateur.types.call import device_of, mapped, to
+from secateur.types.call import device_of, to
 from secateur.types.loss import loss_of
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
@@ -159,11 +159,16 @@ class Dpp:
         optimizer = self.optimizer.build(gated.parameter_groups())
         optimizer.param_groups[1]["lr"] *= self.logits_lr
         path, losses = question.checkpoint, list[float]()
+        identity = f"{self}, {gated}"
         if path is not None and path.exists():
             before = Checkpoint.load(path, self.epochs)
+            if before.notes.get("of") != identity:
+                raise FileError(
+                    "is the checkpoint of another training", str(path), "remove it to begin anew"
+                )
             before.restore(gated.model)
             before.resume(optimizer)
-            course.load_state_dict(dict(before.notes))
+            course.load_state_dict(dict(before.notes["course"]))
         done = len(course.history.epochs)
         for epoch in course.history.epochs[len(question.steps) :]:
             question.note(epoch.to_json())  # it was stopped between a checkpoint and its note
@@ -172,10 +177,16 @@ class Dpp:
             course.begin(len(course.history.epochs), self.epochs)
 
         def ends() -> None:
+            if not losses:
+                raise DataError(
+                    "held no batch in this epoch",
+                    where=f"epoch {len(course.history.epochs)}",
+                    hint="a list of batches or a DataLoader can be read every epoch",
+                )
             epoch = course.end(fmean(losses))
             losses.clear()
             if path is not None:
-                notes = course.state_dict()
+                notes = {"of": identity, "course": course.state_dict()}
                 Checkpoint.of(epoch.epoch + 1, gated.model, optimizer, notes).save(path)
             question.note(epoch.to_json())
 
@@ -202,14 +213,10 @@ class Dpp:
 
 
 def _inputs(training: Iterable[Any]) -> Any:
-    """A few samples as the network is called with; the caller's random state stays as it was."""
+    """A batch as the network is called with; the caller's random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
-        batch = next(batches(training, torch.device("cpu")))
-    return mapped(batch.x, lambda tensor: tensor[:SHOWN])
+        return next(batches(training, torch.device("cpu"))).x
 
-
-SHOWN = 2
-"""Samples that a network is tried out on."""
 
 _VALUES = {
     "begin": ("prepare", "Scratch() or Trained() of secateur.recipes; as text begin=trained"),

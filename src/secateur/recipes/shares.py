@@ -9,7 +9,7 @@ from torch import Tensor
 
 from secateur.allocate import Goal, goals
 from secateur.errors import BudgetError, PlanError
-from secateur.learn.rows import Rows
+from secateur.learn.rows import Rows, laid_out
 from secateur.types.budget import Budget
 from secateur.types.group import Group, Groups
 
@@ -28,7 +28,7 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
     """
     if len(groups) == 0:
         raise PlanError("there is no unit to remove", hint="print(groups) says what was found")
-    laid = {group.name: rows.of(group) for group in groups}
+    laid = {group.name: laid_out(rows, group) for group in groups}
     fixed = {group.name: group.pattern[0] for group in groups if group.pattern is not None}
     free = [name for name in laid if name not in fixed]
     if not free:
