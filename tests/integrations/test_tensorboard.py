@@ -24,6 +24,7 @@ def history() -> History:
     course = Course(gated(), draws=10)
     for epoch, loss in enumerate((1.5, None)):
         course.begin(epoch, 2)
+        course.gated.redraw()
         course.end(loss)
     return course.history
 
