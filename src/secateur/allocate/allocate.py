@@ -41,7 +41,10 @@ def allocate(
         ScoreError: scores are missing, too few, or not finite.
     """
     if len(groups) == 0:
-        raise PlanError("there is no unit to remove", hint="print(groups) says what was found")
+        raise PlanError(
+            "there is no unit to remove",
+            hint="print(groups), or secateur inspect with the same granularity, says what was found",
+        )
     wanted = goals(groups, to)
     choice = how.choose(groups, scores, wanted)
     masks = choice.masks

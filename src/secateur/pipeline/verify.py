@@ -31,6 +31,8 @@ from secateur.types.plan import Plan
 Load = Callable[[str], Dataset]
 """What reads data by their text."""
 
+_STOPPED = "it was stopped; the same command takes it up"
+
 # what recalibration may change in a network that was not fine-tuned
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -61,7 +63,7 @@ def verify(folder: str | Path, load: Load) -> Iterator[Check]:
     checks = [
         Check(JOURNAL, bool(shelf.entries), f"{len(shelf.entries)} entries"),
         *_files(shelf),
-        Check("the run came to its end", shelf.finished),
+        Check("the run came to its end", shelf.finished, "" if shelf.finished else _STOPPED),
     ]
     yield from checks
     if all(check.holds for check in checks):

@@ -27,7 +27,10 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
         PlanError: nothing can or needs to be removed.
     """
     if len(groups) == 0:
-        raise PlanError("there is no unit to remove", hint="print(groups) says what was found")
+        raise PlanError(
+            "there is no unit to remove",
+            hint="print(groups), or secateur inspect with the same granularity, says what was found",
+        )
     laid = {group.name: laid_out(rows, group) for group in groups}
     fixed = {group.name: group.pattern[0] for group in groups if group.pattern is not None}
     free = [name for name in laid if name not in fixed]
