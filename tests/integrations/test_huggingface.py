@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, SequentialSampler
 
 import secateur as sec
 from secateur.errors import OptionError
-from secateur.learn import EntropyPenalty, Gated, gate
+from secateur.learn import Course, EntropyPenalty, Gated, gate
 from tests.integrations.tiny import (
     EXAMPLES,
     assert_same,
@@ -85,7 +85,7 @@ def trained(
     optimizer: torch.optim.Optimizer | None = None,
     **options: Any,
 ) -> LearnMasks:
-    callback = LearnMasks(net, penalty=PENALTY, draws=20)
+    callback = LearnMasks(Course(net, penalty=PENALTY, draws=20))
     trainer = InOrder(
         WithLoss(net.model),
         arguments(folder, **options),
@@ -203,7 +203,7 @@ def bert() -> Gated:
 
 def test_a_network_of_transformers_is_saved_and_resumed(tmp_path: Path) -> None:
     def run(net: Gated, folder: Path, resume: Path | None = None) -> LearnMasks:
-        callback = LearnMasks(net, penalty=PENALTY, draws=5)
+        callback = LearnMasks(Course(net, penalty=PENALTY, draws=5))
         options = {"per_device_train_batch_size": 4, "num_train_epochs": 2}
         trainer = InOrder(
             net.model,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.errors import OptionError
-from secateur.learn import EntropyPenalty, Gated
+from secateur.learn import Course, EntropyPenalty, Gated
 from tests.integrations.tiny import assert_same, data, gated, optimizer_of, plain_loop, spoiled
 
 L = pytest.importorskip("pytorch_lightning")
@@ -65,7 +65,7 @@ def loader() -> torch.utils.data.DataLoader[Any]:
 
 
 def fitted(folder: Path, net: Gated, resume: Path | None = None, **options: Any) -> LearnMasks:
-    callback = LearnMasks(net, penalty=PENALTY, draws=20)
+    callback = LearnMasks(Course(net, penalty=PENALTY, draws=20))
     kind = options.pop("kind", Net)
     checkpoints = ModelCheckpoint(folder, "{epoch}", save_top_k=-1)
     trainer = L.Trainer(
@@ -123,7 +123,7 @@ def test_loggers_and_checkpoints_see_the_measures(tmp_path: Path) -> None:
     net = gated()
     best = ModelCheckpoint(tmp_path / "best", monitor="masks/0/confidence", mode="max")
     logger = CSVLogger(tmp_path)
-    callback = LearnMasks(net, penalty=PENALTY, draws=20)
+    callback = LearnMasks(Course(net, penalty=PENALTY, draws=20))
     trainer = L.Trainer(
         callbacks=[best, callback], max_epochs=2, log_every_n_steps=1, logger=logger, **QUIET
     )
@@ -172,7 +172,7 @@ def test_the_penalty_falls_on_entropy(tmp_path: Path) -> None:
     entropies = []
     for mu in (0.0, 1.0):
         net = gated()
-        callback = LearnMasks(net, penalty=EntropyPenalty(mu), draws=1)
+        callback = LearnMasks(Course(net, penalty=EntropyPenalty(mu), draws=1))
         trainer = L.Trainer(
             callbacks=[callback],
             max_epochs=3,

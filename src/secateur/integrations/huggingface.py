@@ -3,7 +3,7 @@
     optimizer = torch.optim.AdamW(gated.parameter_groups(), lr=5e-5)
     trainer = Trainer(
         gated.model, arguments, train_dataset=data,
-        optimizers=(optimizer, None), callbacks=[LearnMasks(gated)],
+        optimizers=(optimizer, None), callbacks=[LearnMasks(Course(gated))],
     )
 
 The Trainer's own optimiser would let the logits decay, so it is refused.
@@ -19,17 +19,13 @@ from torch.optim import Optimizer
 from secateur.errors import OptionError
 from secateur.integrations.extras import missing
 from secateur.learn.course import Course
-from secateur.learn.gates import Gated
 from secateur.learn.history import History
-from secateur.learn.penalty import EntropyPenalty
-from secateur.learn.temperature import LinearDecay, Temperature
 
 try:
     from transformers import TrainerCallback
 except (ImportError, RuntimeError) as error:
     raise missing("transformers", "hf", error) from error
 
-_DECAY, _PENALTY = LinearDecay(), EntropyPenalty()
 _KEY = "secateur.integrations.huggingface"
 
 
@@ -45,19 +41,9 @@ class LearnMasks(TrainerCallback):
         history: of the epochs that are done. Its loss is the mean of what the Trainer logged.
     """
 
-    def __init__(
-        self,
-        gated: Gated,
-        *,
-        temperature: Temperature = _DECAY,
-        penalty: EntropyPenalty = _PENALTY,
-        draws: int = 100,
-        seed: int = 0,
-    ) -> None:
-        """As `Course`."""
-        self._course = Course(
-            gated, temperature=temperature, penalty=penalty, draws=draws, seed=seed
-        )
+    def __init__(self, course: Course) -> None:
+        """A course that nobody else drives."""
+        self._course = course
         self._losses: list[float] = []
         self._open = False  # an epoch was begun and is not recorded
 

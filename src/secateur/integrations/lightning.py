@@ -1,14 +1,16 @@
 """Masks that learn in a Lightning training; extra `lightning`.
 
-class Net(L.LightningModule):
-def __init__(self, gated):
-super().__init__()
-self.net, self.gated = gated.model, gated
+A module whose network has gates, and its trainer:
 
-def configure_optimizers(self):
-return torch.optim.Adam(self.gated.parameter_groups(), lr=1e-3)
+    class Net(L.LightningModule):
+        def __init__(self, gated):
+            super().__init__()
+            self.net, self.gated = gated.model, gated
 
-L.Trainer(max_epochs=90, callbacks=[LearnMasks(gated)]).fit(Net(gated), loader)
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.gated.parameter_groups(), lr=1e-3)
+
+    L.Trainer(max_epochs=90, callbacks=[LearnMasks(Course(gated))]).fit(Net(gated), loader)
 """
 
 from __future__ import annotations
@@ -22,10 +24,7 @@ from torch.optim import Optimizer
 from secateur.errors import OptionError
 from secateur.integrations.extras import missing
 from secateur.learn.course import Course
-from secateur.learn.gates import Gated
 from secateur.learn.history import History
-from secateur.learn.penalty import EntropyPenalty
-from secateur.learn.temperature import LinearDecay, Temperature
 
 try:
     from lightning.pytorch import Callback
@@ -34,8 +33,6 @@ except (ImportError, RuntimeError):
         from pytorch_lightning import Callback
     except (ImportError, RuntimeError) as error:
         raise missing("pytorch_lightning", "lightning", error) from error
-
-_DECAY, _PENALTY = LinearDecay(), EntropyPenalty()
 
 
 class LearnMasks(Callback):
@@ -50,19 +47,9 @@ class LearnMasks(Callback):
         history: of the epochs that are done. Its loss is the mean of the steps', without the penalty.
     """
 
-    def __init__(
-        self,
-        gated: Gated,
-        *,
-        temperature: Temperature = _DECAY,
-        penalty: EntropyPenalty = _PENALTY,
-        draws: int = 100,
-        seed: int = 0,
-    ) -> None:
-        """As `Course`."""
-        self._course = Course(
-            gated, temperature=temperature, penalty=penalty, draws=draws, seed=seed
-        )
+    def __init__(self, course: Course) -> None:
+        """A course that nobody else drives."""
+        self._course = course
         self._losses: list[Tensor] = []
 
     @property
