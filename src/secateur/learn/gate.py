@@ -102,11 +102,8 @@ class Masked(nn.Module):
         self._shape = [size if d in member.dims else 1 for d, size in enumerate(member.shape)]
         units = torch.arange(gate.logits.numel())
         plain = len(units) == len(member.unit_of) and bool((member.unit_of == units).all())
-        self.register_buffer(
-            "_unit_of",
-            None if plain else member.unit_of.where(member.unit_of >= 0, len(units)),
-            persistent=False,
-        )
+        read = member.unit_of.where(member.unit_of >= 0, len(units)).to(gate.logits.device)
+        self.register_buffer("_unit_of", None if plain else read, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of the tensor's shape; those of units that are not drawn are zero."""

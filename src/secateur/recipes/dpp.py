@@ -155,7 +155,7 @@ class Dpp:
 
     def _train(self, gated: Gated, question: Question) -> History:
         """Every epoch at its temperature; after each, the state goes to the checkpoint."""
-        course = Course(gated, temperature=self.temperature, penalty=self.penalty, draws=DRAWS)
+        course = Course(gated, temperature=self.temperature, draws=DRAWS)
         optimizer = self.optimizer.build(gated.parameter_groups())
         optimizer.param_groups[1]["lr"] *= self.logits_lr
         path, losses = question.checkpoint, list[float]()
