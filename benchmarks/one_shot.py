@@ -19,7 +19,7 @@ from secateur.files import write_text
 from secateur.pipeline.environment import environment
 from secateur.types.seed import derive
 
-NETWORKS = ("vgg-slim", "resnet20?width=8")
+NETWORKS = ("vgg-slim", "resnet20?width=8", "resnet56?width=8")
 SCORED = 64  # labelled training images of each class, that units are scored on
 UNLABELLED = 512  # training images that a pruned network is repaired with
 BATCH = 128

@@ -37,7 +37,8 @@ from secateur.types.kept import as_mask, kept
 from secateur.types.seed import derive
 
 OUT = Path("benchmarks/results/oracle.json")
-EVERY = {"lenet5": 1, "vgg-slim": 2, "resnet20?width=8": 2}  # steps between two measurements
+EVERY = {"lenet5": 1, "vgg-slim": 2, "resnet20?width=8": 2, "pretrained:resnet20": 4}
+"""Steps between two measurements."""
 STOP, HEADLINE = 0.10, 0.05  # accuracy lost
 
 Masks = Mapping[str, Tensor]
@@ -96,7 +97,7 @@ def ways(name: str) -> dict[str, Callable[[Question], Iterator[Masks]]]:
     """Everything that is compared on a network."""
     found = {"random": by_chance, "oracle": by_oracle(Oracle())}
     found |= {metric: by_one(metric, saliency) for metric, saliency in primitives().items()}
-    if name.startswith("resnet"):
+    if "resnet" in name:
         for label, inputs in (("domino-o", False), ("domino-io", True)):
             sums = domino(inputs)
             found |= {f"{n}, {label}": by_one(n, sums[n]) for n in ("taylor", "fisher", "weights")}

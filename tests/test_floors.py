@@ -14,7 +14,7 @@ from tests.source import PACKAGE, Import, Source, imports, modules
 # From the ground up. A trailing slash marks a folder: a wing of its own, which knows nothing of the
 # other folders on its floor. What is on no floor may not be in the house.
 FLOORS = (
-    ("types/", "attention", "errors", "files", "archive"),
+    ("types/", "attention", "errors", "extras", "files", "archive"),
     ("trace/",),
     ("granularity/", "mask/", "cost/"),
     ("find", "compose/"),
@@ -37,7 +37,7 @@ FLOORS = (
 )
 
 # What may be imported inside a function: extras, which a plain install lacks.
-EXTRAS = frozenset({"PIL", "mlxtend", "sklearn", "timm", "torchvision", "transformers"})
+EXTRAS = frozenset({"PIL", "highspy", "mlxtend", "sklearn", "timm", "torchvision", "transformers"})
 
 # Who may load a module by a name in a string, which no import statement shows, and why.
 BY_NAME = {

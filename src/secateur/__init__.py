@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "secateur.allocate": "ByIndex RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
+    "secateur.allocate": "ByIndex Knapsack RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
     "secateur.errors": "SecateurError",
     "secateur.find": "groups",
     "secateur.granularity": "Block Channels Experts Heads Kernels Weights",

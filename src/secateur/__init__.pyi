@@ -2,6 +2,7 @@
 
 from secateur.allocate import (
     ByIndex,
+    Knapsack,
     Ranked,
     RankSum,
     Tolerance,
@@ -110,6 +111,7 @@ __all__ = [
     "Heads",
     "HessianDiagonal",
     "Kernels",
+    "Knapsack",
     "LinearDecay",
     "LossPerWeight",
     "Lowest",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from secateur.integrations.extras import missing
+from secateur.extras import missing
 from tests.source import PACKAGE
 
 CODE = """

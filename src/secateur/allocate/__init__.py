@@ -3,6 +3,7 @@
 from secateur.allocate.allocate import allocate
 from secateur.allocate.coupled import ByIndex, Coupled, RankSum
 from secateur.allocate.goals import Goal, goals
+from secateur.allocate.knapsack import Knapsack
 from secateur.allocate.order import Allocator, Choice, Order, shortest
 from secateur.allocate.ranked import Ranked
 from secateur.allocate.tolerance import Tolerance
@@ -15,6 +16,7 @@ __all__ = [
     "Choice",
     "Coupled",
     "Goal",
+    "Knapsack",
     "Order",
     "RankSum",
     "Ranked",

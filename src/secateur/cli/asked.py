@@ -152,7 +152,7 @@ class Prune:
         str | None,
         Option(
             metavar="NAME",
-            help="ranked (over the whole network, the default), uniform, or tolerance?protect=NAME.",
+            help="ranked (over the whole network, the default), uniform, knapsack, or tolerance?protect=NAME.",
         ),
     ] = None
     floor: Annotated[

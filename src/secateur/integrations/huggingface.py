@@ -17,7 +17,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from secateur.errors import OptionError
-from secateur.integrations.extras import missing
+from secateur.extras import missing
 from secateur.learn.course import Course
 from secateur.learn.history import History
 

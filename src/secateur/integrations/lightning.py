@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from secateur.errors import OptionError
-from secateur.integrations.extras import missing
+from secateur.extras import missing
 from secateur.learn.course import Course
 from secateur.learn.history import History
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from secateur.integrations.extras import missing
+from secateur.extras import missing
 from secateur.learn.history import Epoch, History
 
 try:

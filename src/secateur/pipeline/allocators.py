@@ -1,11 +1,20 @@
-"""Allocators by name: `ranked`, `uniform`, `tolerance`."""
+"""Allocators by name: `ranked`, `uniform`, `knapsack`, `tolerance`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 
-from secateur.allocate import Allocator, ByIndex, Coupled, Ranked, RankSum, Tolerance, Uniform
+from secateur.allocate import (
+    Allocator,
+    ByIndex,
+    Coupled,
+    Knapsack,
+    Ranked,
+    RankSum,
+    Tolerance,
+    Uniform,
+)
 from secateur.lookup import check_options, literal, pick, split_options
 
 COUPLED: dict[str, Callable[[], Coupled]] = {"ranksum": RankSum, "byindex": ByIndex}
@@ -40,6 +49,7 @@ def tolerance(
 # what builds an allocator that goes by one saliency, from its name, a floor and a width
 ALLOCATORS: dict[str, Callable[..., Allocator]] = {
     "ranked": Ranked,
+    "knapsack": Knapsack,
     "uniform": Uniform,
     "tolerance": tolerance,
 }
