@@ -206,7 +206,8 @@ def test_a_budget_out_of_reach_is_told_before_scoring() -> None:
         (OptionError, "samples", {"samples": 0}),
         (OptionError, "floor", {"floor": 0}),
         (BudgetError, "flops", {"to": "flops=0.5"}),
-        (BudgetError, "measured", {"to": "latency=0.5"}),
+        (BudgetError, "measured", {"to": "latency=0.5", "method": "oracle"}),
+        (BudgetError, "cannot be reached", {"to": "memory=0.001"}),
         (BudgetError, "without a budget", {"to": None}),
         (PlanError, "nothing needs to go", {"to": "macs=1.0"}),
     ],
@@ -215,6 +216,32 @@ def test_what_makes_no_sense_is_refused(error: type, words: str, choices: dict[s
     with pytest.raises(error) as caught:
         sec.prune(net(), data=data(), **choices)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["taylor", "fair", "flexrel?delta=0.5"])
+def test_budgets_that_must_be_measured_hold_by_the_measured_number(method: str) -> None:
+    to = ["memory=0.9", "accuracy=-20", "macs=0.9"]
+    result = sec.prune(net(), data=data(), to=to, method=method, granularity="channels")
+    verdicts = {verdict["quantity"]: verdict for verdict in result.measures["budgets"]}
+    dense, pruned = result.measures["dense"], result.measures["pruned"]
+    assert all(verdict["met"] for verdict in verdicts.values())
+    assert result.holds
+    assert pruned["peak_memory_bytes"] <= 0.9 * dense["peak_memory_bytes"]
+    last = list(pruned["accuracy"].values())[-1]["value"]
+    assert 100 * (last - dense["accuracy"]["value"]) >= -20
+    assert result.plan.about["search"]
+
+
+def test_an_accuracy_cannot_be_kept_where_nothing_is_judged() -> None:
+    with pytest.raises(DataError, match="judge"):
+        sec.prune(net(), data=batches(), to="accuracy=-1")
+
+
+def test_a_latency_is_kept_or_the_result_says_by_how_much_it_was_missed() -> None:
+    result = sec.prune(net(), data=data(), to="latency=0.98")
+    (verdict,) = result.measures["budgets"]
+    assert verdict["met"] is (verdict["reached"] <= 0.98)
+    assert result.holds is verdict["met"]
 
 
 def test_bad_networks_and_data_are_refused_and_left_alone() -> None:

@@ -2,7 +2,7 @@
 
 from secateur.allocate.allocate import allocate
 from secateur.allocate.coupled import ByIndex, Coupled, RankSum
-from secateur.allocate.goals import Goal, goals
+from secateur.allocate.goals import COUNTED, Goal, goals
 from secateur.allocate.knapsack import Knapsack
 from secateur.allocate.order import Allocator, Choice, Order, shortest
 from secateur.allocate.ranked import Ranked
@@ -11,6 +11,7 @@ from secateur.allocate.tolerance_of_difference import overlaps, tolerance_of_dif
 from secateur.allocate.uniform import Uniform
 
 __all__ = [
+    "COUNTED",
     "Allocator",
     "ByIndex",
     "Choice",

@@ -28,6 +28,8 @@ _COUNTS: dict[str, Callable[[Groups, Masks], int]] = {
     "params": params,
     "macs": macs,
 }
+COUNTED = tuple(_COUNTS)
+"""Quantities that masks alone tell; the others must be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _goal(groups: Groups, budget: Budget) -> Goal:
         raise BudgetError(
             f"{budget.quantity} must be measured, and this allocator only counts",
             where=str(budget),
-            hint=f"budgets that can be counted: {', '.join(_COUNTS)}",
+            hint=f"sec.prune measures; here count one of {', '.join(COUNTED)}",
         )
     count = _COUNTS[budget.quantity]
 

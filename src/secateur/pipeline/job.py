@@ -9,15 +9,15 @@ from typing import TypedDict, Unpack
 import torch.nn.functional as F
 from torch import nn
 
-from secateur.allocate import Allocator, Tolerance
-from secateur.errors import OptionError
+from secateur.allocate import COUNTED, Allocator, Tolerance
+from secateur.errors import BudgetError, OptionError
 from secateur.granularity import Granularity
 from secateur.lookup import check_options, pick
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.methods import SALIENCIES, Chosen, Method, find_method
 from secateur.pipeline.repairs import find_repairs
-from secateur.pipeline.scored import Scored, scored
+from secateur.pipeline.scored import Scored, one_pass, scored
 from secateur.recipes import Dpp, Recipe, Repairing
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
@@ -85,13 +85,15 @@ def job(
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
             raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
+    several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
+    budgets = tuple(parse(budget) if isinstance(budget, str) else budget for budget in several)
+    chosen = _searching(chosen, budgets)
     repairs = _repairs(chosen, choices.get("repair"))
     chosen = _quantising(chosen, choices)
     allocator = _allocator(chosen, choices)
-    several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
     return Job(
         _protecting(chosen, allocator),
-        tuple(parse(budget) if isinstance(budget, str) else budget for budget in several),
+        budgets,
         find_granularity(choices.get("granularity"), choices.get("keep", ())),
         allocator,
         choices.get("loss", F.cross_entropy),
@@ -102,6 +104,23 @@ def job(
         choices.get("finetune", 0),
         seed,
     )
+
+
+def _searching(
+    method: Method | Recipe | Scored, budgets: Sequence[Budget]
+) -> Method | Recipe | Scored:
+    """The method, as one that can be asked for many plans if a budget must be measured."""
+    measured = [str(budget) for budget in budgets if budget.quantity not in COUNTED]
+    if not measured or isinstance(method, Scored):
+        return method
+    try:
+        return one_pass(method)
+    except OptionError as error:
+        raise BudgetError(
+            "must be measured on many plans, and this method makes one at a time",
+            where=", ".join(measured),
+            hint=f"a budget of {', '.join(COUNTED)}, or a method of one scoring, as fair",
+        ) from error
 
 
 def _quantising(method: Method | Recipe | Scored, choices: Choices) -> Method | Recipe | Scored:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -45,21 +45,13 @@ def recover(
     report: Report,
 ) -> Recovered:
     """Repair, recalibrate and fine-tune the smaller one in place."""
-    model, small = models
-    repaired: dict[str, Repaired] = {}
+    small = models[1]
     reached = {"oneshot": judge(small, of, "one-shot", report)}
-    few = calibration(of, min(job.samples, FEW), job.seed)
-    if few is not None:
-        for name in job.repairs:
-            report(Progress(name))
-            torch.default_generator.manual_seed(derive(job.seed, name))  # of a loader that shuffles
-            repaired[name] = REPAIRS[name](small, model, plan, few)
-            reached[name] = judge(small, of, name, report)
-    data = calibration(of, job.samples, job.seed) if _recalibrates(job, repaired) else None
-    if data is not None:
-        torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
-        if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
-            reached["recalibrated"] = judge(small, of, "recalibrated", report)
+
+    def note(stage: str) -> None:
+        reached[stage] = judge(small, of, stage, report)
+
+    repaired = repair(job, models, plan, of, report, note)
     training = epochs(of) if job.finetune else None
 
     def final() -> Mapping[str, Tensor]:
@@ -72,6 +64,36 @@ def recover(
         reached["finetuned"] = judge(small, of, "fine-tuned", report)
     judged = {stage: value for stage, value in reached.items() if value is not None}
     return Recovered(judged, repaired)
+
+
+def repair(
+    job: Job,
+    models: tuple[nn.Module, nn.Module],
+    plan: Plan,
+    of: Source,
+    report: Report,
+    note: Callable[[str], None] = lambda _stage: None,
+) -> dict[str, Repaired]:
+    """All that needs no training, on the smaller one in place: repairs, and BatchNorm statistics.
+
+    Args:
+        note: told the name of each stage when it is done.
+    """
+    model, small = models
+    repaired: dict[str, Repaired] = {}
+    few = calibration(of, min(job.samples, FEW), job.seed)
+    if few is not None:
+        for name in job.repairs:
+            report(Progress(name))
+            torch.default_generator.manual_seed(derive(job.seed, name))  # of a loader that shuffles
+            repaired[name] = REPAIRS[name](small, model, plan, few)
+            note(name)
+    data = calibration(of, job.samples, job.seed) if _recalibrates(job, repaired) else None
+    if data is not None:
+        torch.default_generator.manual_seed(derive(job.seed, "recalibrate"))
+        if recalibrate(small, data, progress=counting(report, "recalibrate", length(data))):
+            note("recalibrated")
+    return repaired
 
 
 def _recalibrates(job: Job, repaired: Mapping[str, Repaired]) -> bool:

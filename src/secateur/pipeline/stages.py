@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 
-from secateur.allocate import Ranked, Tolerance, allocate
+from secateur.allocate import COUNTED, Ranked, Tolerance, allocate
 from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
@@ -19,6 +19,7 @@ from secateur.mask.check import named_tensors
 from secateur.mask.fill import filled
 from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
+from secateur.pipeline.metered import decided
 from secateur.pipeline.methods import Method
 from secateur.pipeline.progress import Progress, Report
 from secateur.pipeline.recovery import Recovered, judge, recover
@@ -30,6 +31,7 @@ from secateur.pipeline.shelf import CERTIFICATE, LEARNED, MEASURES, PLAN, SCORES
 from secateur.pipeline.source import Source, calibration, epochs
 from secateur.pipeline.stamp import fitting, stamped
 from secateur.recipes import Learning, Question, Recipe
+from secateur.types.budget import Budget
 from secateur.types.group import Groups
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
@@ -93,8 +95,9 @@ def _decide(
         every = groups(model, example, job.granularity)
         if job.repairs:
             check_repairable(every)
-        if job.budgets and not _decides_soon(job.method):
-            _try_budgets(job, every)
+        counted = [budget for budget in job.budgets if budget.quantity in COUNTED]
+        if counted and not _decides_soon(job.method):
+            _try_budgets(job, every, counted)
         return every
 
     def noted(scores: Scores) -> Scores:
@@ -118,7 +121,9 @@ def _decide(
         return noted(take(job, method, model, found(), of, report))
 
     scores, allocator = shelf.keep(SCORES, scored), job.allocator or Ranked(method.by)
-    plan = shelf.keep(PLAN, lambda: allocate(found(), scores, allocator, job.budgets or None))
+    plan = shelf.keep(
+        PLAN, lambda: decided(job, (model, example), of, found(), (scores, allocator), report)
+    )
     return scores, plan, model
 
 
@@ -129,7 +134,7 @@ def _decides_soon(method: Method | Recipe | Scored) -> bool:
     )
 
 
-def _try_budgets(job: Job, every: Groups) -> None:
+def _try_budgets(job: Job, every: Groups, counted: Sequence[Budget]) -> None:
     """Find out before scoring, which may be long, that a budget cannot be reached."""
     names = ["level"]
     if isinstance(job.method, Method):
@@ -138,7 +143,7 @@ def _try_budgets(job: Job, every: Groups) -> None:
     how = job.allocator or Ranked(names[0])
     if isinstance(how, Tolerance):  # how much leaves at an alpha, only true scores can tell
         how = dataclasses.replace(how, alpha=None)
-    allocate(every, Scores(dict.fromkeys(names, level)), how, job.budgets)
+    allocate(every, Scores(dict.fromkeys(names, level)), how, counted)
 
 
 def _question(

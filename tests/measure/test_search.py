@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secateur as sec
+from secateur.cost import macs, peak_memory_bytes
+from secateur.errors import BudgetError
+from secateur.measure import Measured, search
+from secateur.types.budget import Budget, parse
+from tests.handmade import channels, example, net
+
+MODEL = net(24, 32)
+GROUPS = channels(MODEL)
+SCORES = sec.Scores(
+    {"a": {g.name: torch.rand(g.size, generator=torch.Generator().manual_seed(3)) for g in GROUPS}}
+)
+EXAMPLE = example()
+DENSE = float(peak_memory_bytes(MODEL, EXAMPLE))
+
+
+def at(budgets: Sequence[Budget]) -> sec.Plan:
+    return sec.allocate(GROUPS, SCORES, sec.Ranked("a"), list(budgets))
+
+
+def share(masks: dict[str, Tensor]) -> float:
+    return macs(GROUPS, masks) / macs(GROUPS)
+
+
+def memory(text: str) -> Measured:
+    def read(_: sec.Plan, small: nn.Module) -> tuple[float, float]:
+        return DENSE, float(peak_memory_bytes(small, EXAMPLE))
+
+    return Measured(parse(text), read)
+
+
+def worth(text: str) -> Measured:
+    """An accuracy that falls with the square of what is gone: 0.9 (1 - gone^2)."""
+
+    def read(plan: sec.Plan, _: nn.Module) -> tuple[float, float]:
+        return 0.9, 0.9 * (1 - (1 - share(dict(plan.masks))) ** 2)
+
+    return Measured(parse(text), read)
+
+
+@pytest.mark.parametrize("to", ["memory=0.8", "memory=0.5", "memory=6kB"])
+def test_a_ceiling_holds_and_little_more_would_not(to: str) -> None:
+    one = memory(to)
+    plan = search(MODEL, at, [one])
+    found = one.read(plan, sec.shrink(MODEL, plan))
+    assert one.held(*found)
+    (verdict,) = plan.about["budgets"]
+    assert verdict["met"] is True
+    assert verdict["dense"] == DENSE
+    kept = share(dict(plan.masks))
+    tried = plan.about["search"]
+    assert {"macs": kept, "memory": found[1]} in tried
+    missed = [t["macs"] for t in tried if not one.held(DENSE, t["memory"])]
+    assert not missed or min(missed) <= kept * 1.1
+    assert all(t["macs"] <= kept for t in tried if one.held(DENSE, t["memory"]))
+
+
+def test_an_accuracy_gives_the_smallest_network_that_keeps_it() -> None:
+    plan = search(MODEL, at, [], worth("accuracy=-10"))
+    kept = share(dict(plan.masks))
+    # 0.9 gone^2 = 0.1: a third of the multiply-accumulates may go
+    assert kept >= 2 / 3
+    assert kept == pytest.approx(2 / 3, abs=0.02)
+    assert plan.about["budgets"][0]["reached"] >= -10
+
+
+def test_several_hold_at_once() -> None:
+    plan = search(
+        MODEL, at, [memory("memory=0.9")], worth("accuracy=-40"), counted=[parse("params=0.7")]
+    )
+    verdicts = {v["quantity"]: v["met"] for v in plan.about["budgets"]}
+    assert verdicts == {"params": True, "memory": True, "accuracy": True}
+
+
+def test_counted_budgets_that_are_tight_enough_are_all_there_is() -> None:
+    plan = search(MODEL, at, [memory("memory=0.99")], counted=[parse("macs=0.3")])
+    assert len(plan.about["search"]) == 1
+    assert torch.equal(plan.masks["conv1"], at([parse("macs=0.3")]).masks["conv1"])
+
+
+def test_out_of_reach() -> None:
+    with pytest.raises(BudgetError, match="smallest network") as caught:
+        search(MODEL, at, [memory("memory=0.01")])
+    assert caught.value.nearest is not None
+    assert caught.value.nearest > 0.01
+    with pytest.raises(BudgetError, match="cannot be reached: keeping"):
+        search(MODEL, at, [memory("memory=0.5")], worth("accuracy=-0.5"))
+    late = search(MODEL, at, [memory("memory=0.5")], worth("accuracy=-0.5"), fine_tuned=True)
+    assert [v["met"] for v in late.about["budgets"]] == [True, False]
+    with pytest.raises(BudgetError, match="nothing to stop at"):
+        search(MODEL, at, [])
+
+
+def test_a_margin_stays_below() -> None:
+    wide = memory("memory=0.8")
+    narrow = Measured(wide.budget, wide.read, margin=0.3)
+    loose, tight = search(MODEL, at, [wide]), search(MODEL, at, [narrow])
+    assert tight.about["budgets"][0]["reached"] <= 0.8 / 1.3
+    assert share(dict(tight.masks)) <= share(dict(loose.masks))
