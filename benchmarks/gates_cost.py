@@ -4,8 +4,12 @@
 
 Batch 128, Adam, one thread, cross-entropy plus the entropy penalty. Dense and gated steps take turns;
 the ratio of a round is that of medians of processor time, and the figure is the median over rounds, with
-the least and the largest. Peak memory is not measured: a gate holds its logits, their noise, the drawn
-mask and at most four more tensors of the logits' size during the backward pass; none has a dimension k.
+the least and the largest. Peak memory is not measured: a gate holds its logits, their noisy values and
+the drawn mask, and at most four more tensors of the logits' size during the backward pass; none has a
+dimension k beside it.
+
+Before anything else one large piece of memory is taken and given back, as a training does that loads its
+data: until that has happened, glibc gives freed memory back to the system and takes it anew in every step.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    torch.empty(_LOADED, dtype=torch.uint8)
     rows = []
     for network, units, granularity, keep, steps in CASES:
         plain, gated = _steps(network, granularity, keep)
@@ -113,6 +118,9 @@ def _seconds(
             once()
             found.append(time.process_time() - began)
     return median(times[0]), median(times[1])
+
+
+_LOADED = 31 * 2**20  # bytes; from 32 MiB on glibc does not learn from it
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from secateur.learn import (
     gate,
     row_entropy,
 )
+from secateur.learn.entropy import total_entropy
 from tests import mixtures
 
 
@@ -493,3 +494,45 @@ def test_starts_that_do_not_fit() -> None:
         gate(net(), sec.groups(net(), X), 0.5, start=Ones())
     with pytest.raises(OptionError, match="cannot keep"):
         gate(net(), sec.groups(net(), X), {"conv1": 2.0})  # type: ignore[dict-item]
+
+
+def test_a_mask_follows_logits_that_change_between_two_redraws() -> None:
+    made = gated("weights", sampler=Sampler(0.0)).gates["fc"].train()
+    first = made()
+    assert torch.equal(first, made())
+    with torch.no_grad():
+        made.logits.neg_()
+    assert torch.equal(made().view(4, 12), 1 - first.view(4, 12))
+
+
+def test_a_loop_that_makes_the_mask_twice_can_go_back_twice() -> None:
+    made = gated("weights").gates["fc"].train()
+    for _ in range(2):
+        (made() * torch.arange(48.0)).sum().backward()
+    assert made.logits.grad is not None
+    twice = made.logits.grad.clone()
+    made.logits.grad = None
+    (made() * torch.arange(48.0)).sum().backward()
+    torch.testing.assert_close(twice, 2 * made.logits.grad)
+
+
+def test_the_entropy_of_all_gates_is_that_of_their_rows() -> None:
+    tensors = [
+        torch.randn(3, 7).double().requires_grad_(),
+        torch.randn(5, 2).double().requires_grad_(),
+    ]
+    plain = sum(-(t.softmax(1) * t.log_softmax(1)).sum() for t in tensors)
+    torch.testing.assert_close(total_entropy(tensors), plain)
+    assert torch.autograd.gradcheck(lambda *all_of: total_entropy(all_of), tensors)
+    half = tensors[0].detach().requires_grad_()  # one gate that learns, one that does not
+    (found,) = torch.autograd.grad(total_entropy([half, tensors[1].detach()]), half)
+    torch.testing.assert_close(found, torch.autograd.grad(row_entropy(half).sum(), half)[0])
+
+
+def test_rows_that_are_certain_have_no_entropy() -> None:
+    logits = torch.tensor([[0.0, 500.0, -500.0]], requires_grad=True)
+    entropy = row_entropy(logits)
+    entropy.sum().backward()
+    assert float(entropy.detach()) == 0.0
+    assert logits.grad is not None
+    assert torch.equal(logits.grad, torch.zeros(1, 3))

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from secateur.learn.sampler import DrawOrder, Relaxation, Sampler, gumbel
+from secateur.learn.noise import gumbel
+from secateur.learn.sampler import DrawOrder, Relaxation, Sampler
 from secateur.types.seed import derive
 from tests.learn.rows_of_gates import gate
 

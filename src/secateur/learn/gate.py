@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError, OptionError
-from secateur.learn.sampler import Sampler, gumbel, most_likely
+from secateur.learn.choice import Choice
+from secateur.learn.noise import gumbel
+from secateur.learn.sampler import Sampler, most_likely
 from secateur.types.group import Group, Member
 from secateur.types.seed import derive
 
@@ -39,7 +43,7 @@ class Gate(nn.Module):
         order = rows.flatten()
         in_order = bool((order == torch.arange(len(order))).all())
         self.register_buffer("_where", None if in_order else order.argsort(), persistent=False)
-        self._noise: tuple[int, Tensor] | None = None
+        self._chosen: tuple[tuple[int, int, int], Choice] | None = None
 
     def redraw(self) -> None:
         """From now on another mask."""
@@ -51,20 +55,14 @@ class Gate(nn.Module):
         Raises:
             ModelError: a logit is not finite.
         """
-        with torch.autocast(self.logits.device.type, enabled=False):
-            logits = self.logits.float()
-            if not bool(logits.detach().sum().isfinite()):
-                raise ModelError(
-                    "the logits are no longer finite",
-                    where=self.group,
-                    hint="a smaller learning rate for the logits",
-                )
-            if self.training:
-                mask = self.sampler.draw(logits, self.k, self.temperature, self._drawn())
-            else:
-                mask = most_likely(logits, self.k).float()
-            flat = mask.flatten()
-            return flat if self._where is None else flat.index_select(0, self._where)
+        logits = self.logits.float()
+        if self.training:
+            mask = self.sampler.mask(logits, self._choice(logits), self.temperature)
+        else:
+            self._check_sum(logits)
+            mask = most_likely(logits, self.k).float()
+        flat = mask.flatten()
+        return flat if self._where is None else flat.index_select(0, self._where)
 
     def mask(self) -> Tensor:
         """bool (units,) on the CPU: the k highest logits of each row."""
@@ -78,11 +76,26 @@ class Gate(nn.Module):
 
     def _drawn(self) -> Tensor:
         """The noise of the present draw."""
-        draws, device = int(self.draws), self.logits.device
-        if self._noise is None or self._noise[0] != draws or self._noise[1].device != device:
-            shape = (self.logits.shape[0], self.logits.shape[1])
-            self._noise = draws, gumbel(shape, derive(self.seed, draws), device)
-        return self._noise[1]
+        shape = (self.logits.shape[0], self.logits.shape[1])
+        return gumbel(shape, derive(self.seed, int(self.draws)), self.logits.device)
+
+    def _choice(self, logits: Tensor) -> Choice:
+        """The present draw: the same until `redraw`, or until the logits change."""
+        now = int(self.draws), self.logits._version, self.logits.data_ptr()  # noqa: SLF001
+        if self._chosen is None or self._chosen[0] != now:
+            self._chosen = None  # its memory can be used again
+            choice = self.sampler.choose(logits, self.k, self._drawn())
+            self._check_sum(choice.value)
+            self._chosen = now, choice
+        return self._chosen[1]
+
+    def _check_sum(self, values: Tensor) -> None:
+        if not math.isfinite(float(values.detach().sum())):
+            raise ModelError(
+                "the logits are no longer finite",
+                where=self.group,
+                hint="a smaller learning rate for the logits",
+            )
 
 
 class Masked(nn.Module):

@@ -24,7 +24,7 @@ from torch.nn.utils import parametrize
 
 from secateur.errors import ModelError, OptionError, PlanError
 from secateur.learn.codes import Codes, read
-from secateur.learn.entropy import row_entropy
+from secateur.learn.entropy import total_entropy
 from secateur.learn.gate import Gate, Masked
 from secateur.learn.parametrised import Places, attach, holders, like, values
 from secateur.learn.quantize import Quantizer
@@ -104,7 +104,7 @@ class Gated:
 
     def entropy(self) -> Tensor:
         """Sum over all rows of H(softmax(logits)) in nats, (); differentiable."""
-        return torch.stack([row_entropy(g.logits.float()).sum() for g in self.gates.values()]).sum()
+        return total_entropy([gate.logits.float() for gate in self.gates.values()])
 
     def plan(self) -> Plan:
         """What stays: the k highest logits of each row, and everything without a gate."""
@@ -172,7 +172,7 @@ def gate(
     """
     for name, option, method in (
         ("rows", rows, "of"),
-        ("sampler", sampler, "draw"),
+        ("sampler", sampler, "choose"),
         ("start", start, "logits"),
     ):
         if isinstance(option, type) or not callable(getattr(option, method, None)):

@@ -35,7 +35,8 @@ from secateur.errors import ModelError, OptionError
 from secateur.learn.entropy import row_entropy
 from secateur.learn.gate import Gate
 from secateur.learn.gates import Gated
-from secateur.learn.sampler import gumbel, most_likely
+from secateur.learn.noise import gumbel
+from secateur.learn.sampler import most_likely
 from secateur.types.seed import derive
 
 

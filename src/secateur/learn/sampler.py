@@ -27,12 +27,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from secateur.errors import OptionError
+from secateur.learn.choice import Choice
+from secateur.learn.relaxed import through_sigmoid, through_softmax
+from secateur.learn.selection import highest
 
 
 class Relaxation(enum.Enum):
@@ -74,7 +76,17 @@ class Sampler:
             logits: (rows, n).
             gumbel: standard Gumbel noise of the same shape.
         """
-        mask: Tensor = _Drawn.apply(logits, gumbel, k, temperature, self)
+        return self.mask(logits, self.choose(logits, k, gumbel.clone()), temperature)
+
+    def choose(self, logits: Tensor, k: int, gumbel: Tensor) -> Choice:
+        """What is drawn, without a gradient; the noise is used up."""
+        value = gumbel if self.noise == 1.0 else gumbel.mul_(self.noise)
+        value.add_(logits.detach())
+        return Choice(value, *highest(value, k))
+
+    def mask(self, logits: Tensor, choice: Choice, temperature: float) -> Tensor:
+        """What was chosen from these logits as a mask, as `draw` makes it."""
+        mask: Tensor = _Mask.apply(logits, choice, temperature, self)
         return mask
 
 
@@ -84,172 +96,33 @@ def most_likely(logits: Tensor, k: int) -> Tensor:
     return torch.zeros_like(logits, dtype=torch.bool).scatter_(1, first, True)
 
 
-def gumbel(shape: tuple[int, int], seed: int, device: torch.device) -> Tensor:
-    """Standard Gumbel noise, float32; equal seeds give equal noise on one kind of device."""
-    if device.type == "cpu":  # numpy draws and takes logarithms in a third of the time
-        words = np.random.SFC64(seed).random_raw((math.prod(shape) + 1) // 2).view(np.int32)
-        uniform = (words[: math.prod(shape)] >> 8).astype(np.float32)  # 24 bits: none becomes 1
-        uniform *= np.float32(2.0**-24)
-        uniform += np.float32(0.5)
-        np.maximum(uniform, np.float32(_LEAST), out=uniform)
-        np.log(uniform, out=uniform)
-        np.negative(uniform, out=uniform)
-        np.log(uniform, out=uniform)
-        return torch.from_numpy(np.negative(uniform, out=uniform)).view(shape)
-    generator = torch.Generator(device).manual_seed(seed)
-    drawn = torch.rand(shape, generator=generator, device=device)
-    return drawn.clamp_min_(_LEAST).log_().neg_().log_().neg_()
-
-
-class _Drawn(torch.autograd.Function):
+class _Mask(torch.autograd.Function):
     """Hard k-hot rows with the gradient of the relaxed draws."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, gumbel: Tensor, k: int, temperature: float, how: Sampler
+        ctx: Any, _logits: Tensor, choice: Choice, temperature: float, how: Sampler
     ) -> Tensor:
-        value = torch.add(logits.detach(), gumbel, alpha=how.noise)
-        chosen, least = _highest(value, k)
-        ctx.save_for_backward(value, chosen, least)
-        ctx.k, ctx.temperature, ctx.how = k, temperature, how
-        return chosen.to(value.dtype)
+        ctx.choice, ctx.temperature, ctx.how = choice, temperature, how
+        mask = torch.zeros_like(choice.value)
+        mask.view(-1).index_fill_(0, choice.places.view(-1), 1.0)
+        return mask
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        value, chosen, least = ctx.saved_tensors
-        drawn = _places(chosen, ctx.k)
-        if ctx.how.order is DrawOrder.VALUE:
-            drawn = drawn.gather(1, _descending(value.gather(1, drawn)))
-        gradient = gradients[0].to(value.dtype)
-        if ctx.how.relaxation is Relaxation.SOFTMAX:
-            found = _through_softmax(value, least, drawn, gradient, ctx.temperature)
-        else:
-            found = _through_sigmoid(value, drawn, gradient, ctx.temperature)
-        return found, None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        how, choice = ctx.how, ctx.choice
+        if how.order is DrawOrder.POSITION:
+            choice = _by_position(choice)
+        through = through_softmax if how.relaxation is Relaxation.SOFTMAX else through_sigmoid
+        return (
+            through(choice, gradients[0].to(choice.value.dtype), ctx.temperature),
+            None,
+            None,
+            None,
+        )
 
 
-def _highest(value: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k highest of each row, bool (rows, n), and the lowest of them, (rows, 1)."""
-    n = value.shape[1]
-    if value.device.type == "cpu":  # a partition takes half of the time of a top-k
-        least = torch.from_numpy(np.partition(value.numpy(), n - k, axis=1)[:, n - k, None])
-        chosen = value >= least
-        if int(chosen.sum()) == k * len(value):  # else some are equal to the last
-            return chosen, least
-    first = value.topk(k, dim=1)
-    chosen = torch.zeros_like(value, dtype=torch.bool).scatter_(1, first.indices, True)
-    return chosen, first.values[:, -1:]
-
-
-def _places(chosen: Tensor, k: int) -> Tensor:
-    """Where the k of each row are, ascending, int64 (rows, k)."""
-    if chosen.device.type == "cpu":  # five times faster than torch's
-        flat = torch.from_numpy(np.flatnonzero(chosen.numpy())).view(-1, k)
-        return flat - torch.arange(0, chosen.numel(), chosen.shape[1]).unsqueeze(1)
-    return chosen.nonzero()[:, 1].view(-1, k)
-
-
-def _descending(values: Tensor) -> Tensor:
-    """The order of each row from the highest down, int64."""
-    if values.device.type == "cpu":
-        return torch.from_numpy(np.argsort(np.negative(values.numpy()), axis=1))
-    return values.argsort(1, descending=True)
-
-
-def _through_softmax(
-    value: Tensor, least: Tensor, drawn: Tensor, gradient: Tensor, temperature: float
-) -> Tensor:
-    """d loss / dv where loss = sum_j G_j * sum_i S_ij, all (rows, n); x = v / tau.
-
-        d loss / dx_j = sum_{i <= min(k, rank j)} S_ij * (G_j - mean_i),   mean_i = sum_l S_il * G_l
-
-    For what is never drawn every draw counts. It comes down to two numbers a row, then, and no x of
-    theirs is above that of the least that is drawn.
-    """
-    inverse = 1.0 / temperature
-    x_drawn, g_drawn = value.gather(1, drawn).double() * inverse, gradient.gather(1, drawn)
-    z = _exp(torch.add(least * -inverse, value, alpha=inverse)).scatter_(1, drawn, 0.0)
-    top = least.double() * inverse
-    rest = _Row(top, z.sum(1, True).double(), _dot(z, gradient).double())
-    spread = float((x_drawn.amax(1, True) - top).max())
-    sums = _by_sums if spread < _SPAN else _by_logarithms
-    weight, moved, own = sums(rest, x_drawn, g_drawn.double())
-    found = torch.addcmul((moved * -inverse).to(z.dtype), gradient, (weight * inverse).to(z.dtype))
-    return found.mul_(z).scatter_(1, drawn, (own * inverse).to(z.dtype))
-
-
-def _exp(x: Tensor) -> Tensor:
-    """exp in place: what overflows is among those that are drawn, and is not used."""
-    if x.device.type == "cpu" and not torch.is_grad_enabled():  # three times as fast as torch's
-        with np.errstate(over="ignore"):
-            np.exp(x.numpy(), out=x.numpy())
-        return x
-    return x.exp_()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """What is never drawn, summed up, each float64 (rows, 1): z stands for exp(x - top)."""
-
-    top: Tensor
-    z: Tensor
-    weighted: Tensor  # sum of z * G
-
-
-def _by_sums(rest: _Row, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """sum_i exp(top) / T_i, the same weighted by mean_i, and the gradient of the drawn ones.
-
-    Args:
-        x, g: of what is drawn, (rows, k), in the order of the draws.
-    """
-    highest = torch.maximum(x.amax(1, True), rest.top)
-    e, scale = (x - highest).exp_(), (rest.top - highest).exp_()
-    left = scale * rest.z + _backwards(e)
-    mean = (scale * rest.weighted + _backwards(e * g)) / left
-    share = scale / left
-    own = e * (g * left.reciprocal().cumsum(1) - (mean / left).cumsum(1))
-    return share.sum(1, True), _dot(share, mean), own
-
-
-def _by_logarithms(rest: _Row, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for any spread of x; what can be negative is split into two that cannot."""
-    log_left = _backwards_of_logs(rest.z.log() + rest.top, x)
-    share = (rest.top - log_left).exp_()
-    own = (x + torch.logcumsumexp(-log_left, 1)).exp_() * g
-    moved = torch.zeros_like(rest.top)
-    for sign in (1.0, -1.0):
-        last = (sign * rest.weighted).clamp_min(0).log() + rest.top
-        log_mean = _backwards_of_logs(last, x + (sign * g).clamp_min(0).log()) - log_left
-        moved += sign * _dot(share, log_mean.exp())
-        own -= sign * (x + torch.logcumsumexp(log_mean - log_left, 1)).exp_()
-    return share.sum(1, True), moved, own
-
-
-def _backwards(values: Tensor) -> Tensor:
-    """sum_{l >= i} values_l for every i."""
-    return values.flip(1).cumsum(1).flip(1)
-
-
-def _backwards_of_logs(last: Tensor, logs: Tensor) -> Tensor:
-    """log(exp(last) + sum_{l >= i} exp(logs_l)) for every i."""
-    return torch.logcumsumexp(torch.cat([last, logs.flip(1)], 1), 1)[:, 1:].flip(1)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vecdot(a, b)
-    return found.unsqueeze(1)
-
-
-def _through_sigmoid(value: Tensor, drawn: Tensor, gradient: Tensor, temperature: float) -> Tensor:
-    """As `_through_softmax`, where S_ij = sigmoid(x_j) until j is drawn, and 0 afterwards."""
-    k = drawn.shape[1]
-    draws = torch.full_like(value, k / temperature)
-    ranks = torch.arange(1, k + 1, device=value.device, dtype=value.dtype) / temperature
-    draws.scatter_(1, drawn, ranks.expand_as(drawn))
-    s = (value / temperature).sigmoid_()
-    return draws.mul_(s).mul_(1.0 - s).mul_(gradient)
-
-
-_LEAST = 2.0**-26  # below the least positive number of 24 bits
-_SPAN = 600.0  # nats that float64 spans with room to spare
+def _by_position(choice: Choice) -> Choice:
+    places, order = choice.places.sort(dim=1)
+    return Choice(choice.value, places, choice.highest.gather(1, order))
