@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -96,3 +97,24 @@ def test_tensors_are_found_however_deep() -> None:
 def test_an_iterator_would_be_used_up() -> None:
     with pytest.raises(ModelError, match="iterator"):
         output_tensors([t for t in [torch.zeros(1)] if False] + [iter([torch.zeros(1)])])
+
+
+class Pair(NamedTuple):
+    left: Tensor
+    right: list[Tensor]
+
+
+def test_tensors_are_found_in_order_however_deep_they_lie() -> None:
+    a, b, c = (torch.tensor(float(i)) for i in range(3))
+    for out, found in [
+        (a, [a]),
+        ((a, b), [a, b]),
+        ((a, a), [a, a]),
+        ((), []),
+        ((a, None, [b, (c,)]), [a, b, c]),
+        (Pair(a, [b, c]), [a, b, c]),
+        ({"x": b, "y": (a, 1)}, [b, a]),
+    ]:
+        seen = output_tensors(out)
+        assert len(seen) == len(found)
+        assert all(left is right for left, right in zip(seen, found, strict=True))

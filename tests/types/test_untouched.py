@@ -61,3 +61,25 @@ def test_mode_restores_each_module(training: bool) -> None:
         assert all(module.training is training for module in model.modules())
     assert model.training
     assert not model.bn.training
+
+
+class Told(nn.Linear):
+    """Counts how often it is told which mode to take."""
+
+    told = 0
+
+    def train(self, mode: bool = True) -> Told:
+        self.told += 1
+        super().train(mode)
+        return self
+
+
+def test_a_network_that_is_in_the_mode_is_not_told_again() -> None:
+    model = nn.Sequential(Told(2, 2), nn.BatchNorm1d(2)).eval()
+    with mode(model, training=False):
+        assert model[0].told == 1  # from before
+    model[1].train()
+    with mode(model, training=False):
+        assert model[0].told == 2
+        assert not model[1].training
+    assert model[1].training

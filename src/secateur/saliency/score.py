@@ -85,18 +85,22 @@ def observe(
         raise DataError(f"{', '.join(hungry)} cannot be scored without data", where="data")
 
     noted: tuple[Batch | None, dict[Hashable, Any]] = (None, {})
+    at_sites = {
+        need: [
+            (saliency, states[name]) for name, saliency in hungry.items() if need in saliency.needs
+        ]
+        for need in Need
+        if need.at_sites
+    }
 
     def look(need: Need, shown: Shown, batch: Batch) -> None:
         nonlocal noted
         if noted[0] is not batch:
             noted = batch, {}
-        for name, saliency in hungry.items():
-            if need in saliency.needs:
-                seen = Seen(
-                    shown.group, shown.batch, tensors, shown=shown, batch=batch, noted=noted[1]
-                )
-                by_group = states[name]
-                by_group[shown.group.name] = saliency.observe(by_group[shown.group.name], seen)
+        group = shown.group
+        seen = Seen(group, shown.batch, tensors, shown=shown, batch=batch, noted=noted[1])
+        for saliency, by_group in at_sites[need]:
+            by_group[group.name] = saliency.observe(by_group[group.name], seen)
 
     needs = frozenset[Any]().union(*(saliency.needs for saliency in hungry.values()))
     # in inference mode no gradient could be taken; the data must be read outside of it as well

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from secateur.errors import ScoreError
+from secateur.saliency.sums import dots, sizes, sums
+from secateur.saliency.sums import rows as rows_of
 from secateur.types.group import Activation, Group
 
-_PIECE = 2**18  # elements that are worked on at a time: 1 MB of float32
+_PIECE = 2**20  # elements that are worked on at a time: 4 MB of float32
 
 
 class Shown:
@@ -105,15 +106,17 @@ class Shown:
     @cached_property
     def _products(self) -> Tensor:
         """Sum of a * g per row of the first dim and unit."""
+        dim = self.activation.dim
+        if self.values.device.type == "cpu":
+            return self.to_units(dots(self.values, self.slopes, dim))
         pairs = zip(self._parts(self.values), self._parts(self.slopes), strict=True)
-        dots = [_dots(self._rows(a), self._rows(g)).double() for a, g in pairs]
-        return self.to_units(torch.cat(dots))
+        return self.to_units(torch.cat([dots(a, g, dim) for a, g in pairs]))
 
     @cached_property
     def gradient(self) -> Tensor:
         """Sum of g per sample and unit, (samples, n)."""
         self._check_samples()
-        return self.to_units(self._sums(self.slopes))
+        return self.to_units(sums(self.slopes, self.activation.dim))
 
     def points(self, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Each unit of each sample as one point: what it shows at all positions.
@@ -136,7 +139,7 @@ class Shown:
                 where=f"{self.group.name}, {self.activation.module}",
                 hint="score it by activations or gradients, as with sec.Taylor()",
             )
-        found = self._rows(values)
+        found = rows_of(values, self.activation.dim)
         if order is not None:
             found = found.index_select(1, order.to(found.device))
         return units, found.reshape(len(found), len(units), -1)
@@ -160,20 +163,8 @@ class Shown:
         if what not in self._sizes:
             asked = _asked(self.activation)
             asked[what] = None
-            sums: dict[str, list[Tensor]] = {name: [] for name in asked}
-            signed = False
-            for part in self._parts(self.values):
-                signed = signed or not _no_negative(part)
-                size = part.abs() if signed else part
-                if "absolute" in sums:
-                    sums["absolute"].append(self._sums(size).sum(0))
-                if "others" in sums:
-                    # a sign is 0 or 1 here, and far cheaper to sum than a truth value
-                    signs = size.sign() if size is part else size.sign_()
-                    sums["others"].append(self._sums(signs).sum(0))
-            self._sizes = {
-                name: self.to_units(torch.stack(found).sum(0)) for name, found in sums.items()
-            }
+            found = sizes(self._parts(self.values), self.activation.dim, asked)
+            self._sizes = {name: self.to_units(by_index) for name, by_index in found.items()}
         return self._sizes[what]
 
     def _parts(self, tensor: Tensor) -> Sequence[Tensor]:
@@ -182,19 +173,6 @@ class Shown:
             return [tensor]
         each = tensor.numel() // max(len(tensor), 1)
         return torch.split(tensor, max(1, _PIECE // max(each, 1)))
-
-    def _rows(self, tensor: Tensor) -> Tensor:
-        """(first dim, size of the units' dim, everything else): a view where the layout allows one."""
-        moved = tensor.movedim(self.activation.dim, 1)
-        return moved.flatten(2) if tensor.dim() > 2 else moved.unsqueeze(-1)
-
-    def _sums(self, tensor: Tensor) -> Tensor:
-        """Sums over all dims but the first and that of the units, (first dim, size), float64."""
-        dim = self.activation.dim
-        if dim == 0:  # no other first dim: one row
-            return tensor.reshape(len(tensor), -1).sum(1).double()[None]
-        rest = [d for d in range(1, tensor.dim()) if d != dim % tensor.dim()]
-        return (tensor.sum(rest) if rest else tensor).double()
 
     def _check_samples(self) -> None:
         if self.activation.dim == 0 or len(self.values) != self.batch:
@@ -208,21 +186,6 @@ class Shown:
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def _no_negative(values: Tensor) -> bool:
-    """Whether each is its own size, as behind a ReLU: quicker to see than to take the size of all."""
-    return values.device.type == "cpu" and values.numel() > 0 and values.min().item() >= 0
-
-
-def _dots(left: Tensor, right: Tensor) -> Tensor:
-    """Scalar products along the last dim."""
-    found: Tensor
-    if left.device.type != "cpu" or left.requires_grad or right.requires_grad:
-        found = torch.linalg.vecdot(left, right)
-    else:  # torch writes all products down before it sums them
-        found = torch.from_numpy(np.einsum("...i,...i->...", left.numpy(), right.numpy()))
-    return found
 
 
 def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,16 +21,25 @@ from secateur.types.group import Activation, Group, Groups, Place
 from secateur.types.outputs import output_tensors
 
 _Key = tuple[str, Place, int]  # module, side, position
+_Wanted = tuple[Need, Group, Activation]
 
 
-_Wanted = list[tuple[Need, Group, Activation]]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spot:
+    """A tensor that a module is given or returns, and what it shows."""
+
+    at: _Key
+    values: list[_Wanted] = field(default_factory=list)  # by those who want no gradient
+    slopes: list[_Wanted] = field(default_factory=list)  # by those who do
+    # sites whose size is noted here: their number, the dim, and how many of its indices count
+    own: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pending:
     """An activation whose gradient has not come yet."""
 
-    at: _Key
+    spot: _Spot
     values: Tensor
     version: int  # of the values when they were seen
 
@@ -50,22 +59,7 @@ class Watch:
         look: Callable[[Need, Shown, Batch], None],
     ) -> None:
         self._model, self._look = model, look
-        self._wanted: dict[_Key, _Wanted] = {}
-        for need in sorted(needs, key=lambda need: need.value):
-            for group in groups:
-                for site in sites(group, need):
-                    at = (site.module, site.place, site.position)
-                    self._wanted.setdefault(at, []).append((need, group, site))
-        self._own: dict[_Key, list[tuple[int, Activation]]] = {}  # where sizes alone are noted
-        for at, wanted in self._wanted.items():
-            for _, group, site in wanted:
-                own = next(a for a in shown_alone(group) if a.writer == site.writer)
-                if (own.module, own.place, own.position) != at:
-                    key = (own.module, own.place, own.position)
-                    self._own.setdefault(key, []).append((id(site), own))
-        self._hooked: dict[tuple[str, Place], list[_Key]] = {}
-        for at in {**self._own, **self._wanted}:
-            self._hooked.setdefault(at[:2], []).append(at)
+        self._hooked = _hooked(model, groups, needs)
         self._sizes: dict[int, int] = {}
         self._overwritten: set[_Key] = set()
         # by number, which is all that a hook knows: what has been shown must not be held
@@ -81,12 +75,11 @@ class Watch:
         self._again = self._backward = False
         handles: list[RemovableHandle] = []
         try:
-            for (path, place), keys in self._hooked.items():
-                module = self._model.get_submodule(path)
+            for module, place, spots in self._hooked:
                 if place is Place.INPUT:
-                    handles.append(module.register_forward_pre_hook(self._before(keys)))
+                    handles.append(module.register_forward_pre_hook(self._before(spots)))
                 else:
-                    handles.append(module.register_forward_hook(self._after(keys)))
+                    handles.append(module.register_forward_hook(self._after(spots)))
             with written_out(self._model):
                 yield
         finally:
@@ -99,7 +92,7 @@ class Watch:
 
         If not, the forward pass is over: layers that run again, as checkpoints do, are not seen.
         """
-        late = {p.at for p in self._pending.values() if p.values._version != p.version}  # noqa: SLF001
+        late = {p.spot.at for p in self._pending.values() if p.values._version != p.version}  # noqa: SLF001
         self._overwritten |= late
         if late:
             self._pending, self.roots, self._again = {}, [], True
@@ -111,35 +104,39 @@ class Watch:
         for number, pending in list(self._pending.items()):
             self._arrived(number, torch.zeros_like(pending.values))
 
-    def _before(self, places: list[_Key]) -> Callable[[nn.Module, Any], None]:
-        return lambda _module, args: self._see(places, args)
+    def _before(self, spots: tuple[_Spot, ...]) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, args: self._see(spots, args)
 
-    def _after(self, places: list[_Key]) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _args, out: self._see(places, out)
+    def _after(self, spots: tuple[_Spot, ...]) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, _args, out: self._see(spots, out)
 
-    def _see(self, places: list[_Key], value: Any) -> None:
+    def _see(self, spots: tuple[_Spot, ...], value: Any) -> None:
         if self._backward:
             return
         found = output_tensors(value)
-        for at in places:
-            tensor = found[at[2]]
-            for site, own in self._own.get(at, []):
-                each = tensor.numel() // max(tensor.shape[own.dim], 1)
-                self._sizes[site] = each * int((own.unit_of >= 0).sum())
-            wanted = self._wanted.get(at, [])
-            if any(need.of_loss for need, _, _ in wanted):
-                self._await(at, tensor)
-            if wanted and not self._again:  # the first run has shown it
-                self._show(at, tensor.detach(), None)
+        for spot in spots:
+            for site, dim, held in spot.own:
+                shape = found[spot.at[2]].shape
+                self._sizes[site] = shape.numel() // max(shape[dim], 1) * held
+        for spot in spots:
+            tensor = found[spot.at[2]]
+            if spot.slopes:
+                self._await(spot, tensor)
+            if spot.values and not self._again:  # the first run has shown it
+                with torch.no_grad():
+                    self._show(spot.values, tensor.detach(), None)
 
-    def _await(self, at: _Key, tensor: Tensor) -> None:
-        values = tensor.detach().clone() if at in self._overwritten else tensor.detach()
+    def _await(self, spot: _Spot, tensor: Tensor) -> None:
+        values = tensor.detach()
+        if spot.at in self._overwritten:
+            values = values.clone()
         number = len(self._pending)
-        self._pending[number] = _Pending(at, values, values._version)  # noqa: SLF001
+        self._pending[number] = _Pending(spot, values, values._version)  # noqa: SLF001
         if not torch.is_grad_enabled():
+            module, place, _ = spot.at
             raise ScoreError(
                 "runs under torch.no_grad, so the loss has no gradient here",
-                where=f"{at[1].value} of {at[0]}",
+                where=f"{place.value} of {module}",
                 hint="keep its channels out of the groups, or score them by weights or activations",
             )
         if not tensor.requires_grad:
@@ -148,18 +145,45 @@ class Watch:
 
     def _arrived(self, number: int, slopes: Tensor) -> None:
         pending = self._pending.pop(number)
-        self._show(pending.at, pending.values, slopes)
+        with torch.no_grad():
+            self._show(pending.spot.slopes, pending.values, slopes)
 
-    @torch.no_grad()
-    def _show(self, at: _Key, values: Tensor, slopes: Tensor | None) -> None:
-        """Tell those who want the values alone, or those who want the gradients too."""
-        shown: dict[int, Shown] = {}
+    def _show(self, wanted: list[_Wanted], values: Tensor, slopes: Tensor | None) -> None:
+        """Tell those who want to know; those who look at one site share what is made of it."""
         batch = self._batch
         if batch is None:
             return
-        for need, group, site in self._wanted[at]:
-            if need.of_loss == (slopes is not None):
-                if id(site) not in shown:
-                    own = self._sizes.get(id(site), 0)
-                    shown[id(site)] = Shown(group, site, batch.samples, values, slopes, own)
-                self._look(need, shown[id(site)], batch)
+        shown: dict[int, Shown] = {}
+        for need, group, site in wanted:
+            number = id(site)
+            if number not in shown:
+                own = self._sizes.get(number, 0)
+                shown[number] = Shown(group, site, batch.samples, values, slopes, own)
+            self._look(need, shown[number], batch)
+
+
+def _hooked(
+    model: nn.Module, groups: Groups, needs: Collection[Need]
+) -> list[tuple[nn.Module, Place, tuple[_Spot, ...]]]:
+    """Which modules are looked at on which side, and for what."""
+    spots: dict[_Key, _Spot] = {}
+
+    def spot(seen: Activation) -> _Spot:
+        at = (seen.module, seen.place, seen.position)
+        return spots.setdefault(at, _Spot(at))
+
+    for need in sorted(needs, key=lambda need: need.value):
+        for group in groups:
+            for site in sites(group, need):
+                here = spot(site)
+                (here.slopes if need.of_loss else here.values).append((need, group, site))
+                own = next(a for a in shown_alone(group) if a.writer == site.writer)
+                if spot(own) is not here:
+                    held = int((own.unit_of >= 0).sum())
+                    spot(own).own.append((id(site), own.dim, held))
+    by_side: dict[tuple[str, Place], list[_Spot]] = {}
+    for at, found in spots.items():
+        by_side.setdefault(at[:2], []).append(found)
+    return [
+        (model.get_submodule(path), place, tuple(found)) for (path, place), found in by_side.items()
+    ]

@@ -71,6 +71,24 @@ def batch_size(example: Any) -> int:
     return first.shape[0]
 
 
+def of_size(example: Any, wanted: int) -> Any:
+    """An example of `wanted` samples: those of the given one, again and again.
+
+    Tensors whose first dim does not count the samples stay as they are.
+
+    Raises:
+        DataError: there is no tensor with a dim.
+    """
+    size = batch_size(example)
+
+    def resized(tensor: Tensor) -> Tensor:
+        if tensor.dim() == 0 or tensor.shape[0] != size:
+            return tensor
+        return tensor[torch.arange(wanted, device=tensor.device) % size]
+
+    return mapped(example, resized)
+
+
 def mapped(example: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """An example with every tensor changed; containers are built anew, other values stay."""
     if isinstance(example, Tensor):

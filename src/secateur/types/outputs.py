@@ -18,6 +18,10 @@ def output_tensors(out: Any) -> list[Tensor]:
     Raises:
         ModelError: the output holds an iterator: looking into it would use it up.
     """
+    if isinstance(out, Tensor):  # most outputs, and found at once
+        return [out]
+    if type(out) is tuple and all(isinstance(part, Tensor) for part in out):
+        return list(out)
     return list(_tensors(out, set()))
 
 
@@ -64,7 +68,12 @@ def run_in_double(model: nn.Module, example: Any) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         found = output_tensors(call(model, cloned(example)))
-    return [t.to(torch.complex128 if t.is_complex() else torch.float64) for t in found]
+    return in_double(found)
+
+
+def in_double(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The same in float64 or complex128, so that outputs of any dtype can be compared."""
+    return [t.to(torch.complex128 if t.is_complex() else torch.float64) for t in outputs]
 
 
 def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

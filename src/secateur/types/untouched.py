@@ -14,11 +14,13 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Train or eval mode for a while; every module's own flag comes back, whatever happens."""
     flags = [(module, module.training) for module in model.modules()]
     try:
-        model.train(training)
+        if any(flag is not training for _, flag in flags):
+            model.train(training)
         yield
     finally:
         for module, flag in flags:
-            module.training = flag
+            if module.training is not flag:  # to set an attribute of a module takes a while
+                module.training = flag
 
 
 @contextmanager
@@ -44,4 +46,5 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 buffer.requires_grad_(before.requires_grad)
                 if not torch.equal(buffer, before):
                     buffer.copy_(before)
-                setattr(module, name, buffer)
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)
