@@ -1,15 +1,16 @@
 """How fast the oracle is, and whether it chooses as its plain twin: ResNet-20, trained.
 
-    python benchmarks/oracle_speed.py [--steps 60] [--seeds 0 1 2]     # writes results/oracle_speed.json
+    python benchmarks/oracle_speed.py [--to 0.5] [--seeds 0 1]     # writes results/oracle_speed.json
 
-The plain twin scores the masked network on 2 x 128 images and runs the whole of it on 2 x 128 others
-for each of 16 candidates. The fast ways score what is left of the network on the same images, and
-measure their own candidates on the same others. All ways answer the same steps, one after the
-other in an order that turns, in one process on one thread: the masks follow the plain twin's
-choices. Seconds are CPU seconds. What the fast ways spend on comparing themselves with the plain
-way is part of theirs. The plain twin's run of the network without any candidate gone, which
-only the journal wants, is not part of its own: 16/17 of its measuring is counted. A killed run
-begins again.
+A whole run: from the trained network until so much of its multiply-accumulates is left. The plain
+twin scores the masked network on 2 x 128 images and runs the whole of it on 2 x 128 others for each of
+16 candidates. The fast ways score what is left of the network on the same images, and measure their
+own candidates on the same others. All ways answer the same steps, one after the other in an order that
+turns, in one process on one thread: the masks follow the plain twin's choices. Seconds are CPU seconds.
+What the fast ways spend on comparing themselves with the plain way is part of theirs. The plain twin's
+run of the network without any candidate gone, which only the journal wants, is not part of its own:
+16/17 of its measuring is counted. What is left gets smaller on the way, and the fast ways with it, so
+the run is told by quarters as well. A killed run begins again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.race import Race
 from secateur.compose.strategy import EarlyStop, Everything
+from secateur.cost.counts import macs
 from secateur.demo import pretrained
 from secateur.files import write_text
 from secateur.pipeline.environment import environment
@@ -116,13 +118,15 @@ def ways(model: torch.nn.Module, groups: sec.Groups, train: Any) -> list[Way]:
     return found
 
 
-def run(seed: int, steps: int) -> dict[str, Any]:
-    """All ways through the steps of one seed."""
+def run(seed: int, share: float, names: Collection[str]) -> dict[str, Any]:
+    """All ways through the steps of one seed, until so much is left."""
     model, train = pretrained("resnet20"), loading.load("demo:fashion-mini").train
     groups = sec.groups(model, train.x[:2])
     masks = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
-    found, fresh = ways(model, groups, train), None
-    for number in range(steps):
+    found, fresh = [w for w in ways(model, groups, train) if w.name in names], None
+    left = [1.0]  # of the multiply-accumulates, before each step
+    while left[-1] > share:
+        number = len(left) - 1
         seeds = derive(seed, "score", number), derive(seed, "samples", number)
         gone = None
         for place in range(len(found)):
@@ -132,13 +136,14 @@ def run(seed: int, steps: int) -> dict[str, Any]:
         if gone is None:
             break
         masks = without(masks, gone)
+        left.append(macs(groups, masks) / macs(groups))
         fresh = gone.group if int((~masks[gone.group]).sum()) == 1 else None
     plain = found[0]
-    return {"seed": seed, "ways": {way.name: told(way, plain) for way in found}}
+    return {"seed": seed, "ways": {way.name: told(way, plain, left[:-1]) for way in found}}
 
 
-def told(way: Way, plain: Way) -> dict[str, Any]:
-    """One way's figures."""
+def told(way: Way, plain: Way, left: list[float]) -> dict[str, Any]:
+    """One way's figures, of the whole run and of its quarters."""
     steps = len(plain.chosen)
     measured = [s * (16 / 17 if way is plain else 1) for s in way.measuring]
     whole = [a + b for a, b in zip(way.scoring, measured, strict=True)]
@@ -151,7 +156,14 @@ def told(way: Way, plain: Way) -> dict[str, Any]:
         "same candidates": sum(map(same, way.candidates, plain.candidates)) / steps,
         "same choices": sum(map(same, way.chosen, plain.chosen)) / steps,
         "groups measured the plain way": sorted(way.plain),
-        "seconds": {"scoring": way.scoring, "measuring": way.measuring},
+        "quarters": [
+            {
+                "multiply-accumulates left": round(statistics.fmean(left[part]), 3),
+                "measuring, seconds a step": statistics.fmean(measured[part]),
+                "whole step, seconds": statistics.fmean(whole[part]),
+            }
+            for part in (slice(i * steps // 4, (i + 1) * steps // 4) for i in range(4))
+        ],
     }
 
 
@@ -162,7 +174,7 @@ def same(mine: object, other: object) -> bool:
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Over all seeds: shares, and how many times faster than the plain twin."""
-    table = {}
+    table: dict[str, Any] = {}
     plain = [run["ways"]["plain"] for run in runs]
     for name in runs[0]["ways"]:
         mine = [run["ways"][name] for run in runs]
@@ -174,26 +186,37 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for what in ("scoring, seconds a step", "measuring, seconds a step", "whole step, seconds"):
             part = what.partition(",")[0]
-            ratios = [p[what] / m[what] for p, m in zip(plain, mine, strict=True)]
             table[name][what] = round(statistics.fmean(m[what] for m in mine), 3)
-            table[name][f"{part}, times faster"] = [round(r, 2) for r in ratios]
+            table[name][f"{part}, times faster"] = [
+                round(p[what] / m[what], 2) for p, m in zip(plain, mine, strict=True)
+            ]
+        for what in ("measuring, seconds a step", "whole step, seconds"):
+            table[name][f"{what.partition(',')[0]}, times faster by quarter"] = [
+                [
+                    round(p[what] / m[what], 2)
+                    for p, m in zip(one["quarters"], other["quarters"], strict=True)
+                ]
+                for one, other in zip(plain, mine, strict=True)
+            ]
     return table
 
 
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--to", type=float, default=0.5, help="of the multiply-accumulates")
+    parser.add_argument("--ways", nargs="+", default=["plain", "reuse", "exact", "race"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs: list[dict[str, Any]] = []
     for seed in options.seeds:
-        runs.append(run(seed, options.steps))
+        runs.append(run(seed, options.to, options.ways))
         seeds = " ".join(str(r["seed"]) for r in runs)
         result = {
-            "command": f"python benchmarks/oracle_speed.py --steps {options.steps} --seeds {seeds}",
+            "command": f"python benchmarks/oracle_speed.py --to {options.to:g}"
+            f" --ways {' '.join(options.ways)} --seeds {seeds}",
             "network": "demo:resnet20",
             "data": "demo:fashion-mini",
             "k": K,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,3 +166,28 @@ def test_without_the_solver_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SecateurError) as caught:
         allocate(groups, drawn(groups, 0), sec.Knapsack("a"), "macs=0.5")
     assert "secateur[solver]" in str(caught.value)
+
+
+def test_a_group_narrower_than_round_to_stays_whole() -> None:
+    groups = rows([16, 3])
+    plan = allocate(groups, drawn(groups, 0), Knapsack("a", round_to=4), "macs=0.8")
+    assert bool(plan.masks["g1"].all())
+    assert int(plan.masks["g0"].sum()) % 4 == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_units_worth_less_than_nothing_do_not_come_back(seed: int) -> None:
+    groups = rows([5, 16, 7])
+    draw = torch.Generator().manual_seed(seed)
+    scores = Scores({"a": {g.name: torch.randn(g.size, generator=draw) for g in groups}})
+    for to in ("macs=0.8", "units=0.9"):
+        plan = allocate(groups, scores, Knapsack("a", levels=2), to)
+        ranked = allocate(groups, scores, Ranked("a"), to)
+        assert kept(scores, dict(plan.masks)) >= kept(scores, dict(ranked.masks))
+
+
+@pytest.mark.parametrize("how", [Knapsack("a"), Ranked("a")])
+def test_a_budget_on_what_there_is_none_of_holds(how: Knapsack | Ranked) -> None:
+    groups = replace(channels(net()), contractions=())
+    plan = allocate(groups, drawn(groups, 0), how, ["params=0.5", "macs=0.5"])
+    assert [verdict["met"] for verdict in plan.about["budgets"]] == [True, True]

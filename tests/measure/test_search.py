@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,3 +106,28 @@ def test_a_margin_stays_below() -> None:
     loose, tight = search(MODEL, at, [wide]), search(MODEL, at, [narrow])
     assert tight.about["budgets"][0]["reached"] <= 0.8 / 1.3
     assert share(dict(tight.masks)) <= share(dict(loose.masks))
+
+
+def test_what_is_told_was_measured_on_the_plan_itself() -> None:
+    ceiling = memory("memory=0.9")
+    plan = search(MODEL, at, [ceiling], worth("accuracy=-40"))
+    told = {v["quantity"]: v for v in plan.about["budgets"]}
+    assert told["memory"]["reached"] == pytest.approx(
+        peak_memory_bytes(sec.shrink(MODEL, plan), EXAMPLE) / DENSE
+    )
+
+
+def test_a_strict_accuracy_is_looked_for_near_the_dense_network() -> None:
+    plan = search(MODEL, at, [], worth("accuracy=-0.3"))
+    assert plan.removed >= 1
+    assert share(dict(plan.masks)) > 0.95
+
+
+def test_a_network_that_multiplies_nothing() -> None:
+    groups = replace(GROUPS, contractions=())
+
+    def none(budgets: Sequence[Budget]) -> sec.Plan:
+        return sec.allocate(groups, SCORES, sec.Ranked("a"), [parse("units=0.5"), *budgets])
+
+    with pytest.raises(BudgetError, match="multiplies nothing"):
+        search(MODEL, none, [memory("memory=0.9")], counted=[parse("units=0.9")])

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import secateur as sec
 from secateur.errors import DataError, ModelError, OptionError, ScoreError
 from secateur.saliency import (
     Magnitude,
@@ -372,3 +373,21 @@ def test_the_device_follows_the_model() -> None:
         for group in here[name]:
             assert there[name][group].device.type == "cpu"
             torch.testing.assert_close(there[name][group], here[name][group])
+
+
+def test_complex_weights_are_refused_by_name() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(4, 6, dtype=torch.complex64)
+            self.b = nn.Linear(6, 3, dtype=torch.complex64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x.to(torch.complex64))).abs()
+
+    model = Complex()
+    groups = sec.groups(model, torch.randn(2, 4))
+    assert len(groups)
+    with pytest.raises(ModelError, match=r"complex") as caught:
+        sec.score(model, groups, None, sec.Magnitude())
+    assert caught.value.where == "a.weight"

@@ -28,7 +28,8 @@ class Knapsack:
     `Ranked` removes what is worth least, whatever it costs; here a unit is also judged by what it
     costs, and a layer's cost depends on the widths around it. Inside a group the lowest scores leave
     first; how many leave of which group is a mixed-integer program (HiGHS), whose answer keeps at least
-    what `Ranked` keeps. Then what still fits is put back, one unit at a time. `Plan.about` says what
+    what `Ranked` keeps. Then what still fits is put back, one unit at a time, unless its score is below
+    zero. `Plan.about` says what
     was kept and what the solver proved to be the most that any choice of its widths could keep.
 
     Scores of different groups must be comparable, as for `Ranked`. Budgets that are tighter may keep
@@ -46,7 +47,7 @@ class Knapsack:
     by: str
     floor: int | float = 1
     round_to: int = 1
-    levels: int = 12
+    levels: int = 8
     gap: float = 1e-3
     nodes: int = 20
 
@@ -91,7 +92,8 @@ class Knapsack:
         }
         if not wanted or not room:
             return Choice(ranked)
-        limits = [_limit(groups, goal, room, fixed) for goal in wanted]
+        # of what the dense network has none of, no plan has any
+        limits = [_limit(groups, goal, room, fixed) for goal in wanted if goal.dense]
         start = {name: one.nearest(int((~ranked[name]).sum())) for name, one in room.items()}
         found = solve(room, limits, start, gap=self.gap, nodes=self.nodes)
         starts = [
@@ -136,11 +138,13 @@ def _filled(
     wanted: Sequence[Goal],
     block: int,
 ) -> dict[str, int]:
-    """Put units back, the highest scores first, until of no group one more fits."""
+    """Put units back, the highest scores first, until of no group one more fits or is worth it."""
     gone, open_groups = dict(gone), {name for name in room if gone[name]}
     mean = {name: _next(room[name], gone[name], block) for name in open_groups}
     while open_groups:
         name = max(sorted(open_groups), key=mean.__getitem__)
+        if mean[name] < 0.0:
+            break
         fewer = gone[name] - _step(room[name], gone[name], block)
         if _met({**fixed, **_masks(room, {**gone, name: fewer})}, wanted):
             gone[name] = fewer

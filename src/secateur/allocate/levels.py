@@ -62,7 +62,8 @@ def levels(group: Group, scores: Tensor, *, floor: int | float, round_to: int, m
     """
     ordered, leaving = scores.double().sort(stable=True)
     least = max(least_kept(group.size, floor), group.least.units)
-    widths = torch.arange(math.ceil(least / round_to) * round_to, group.size, round_to)
+    narrowest = math.ceil(least / round_to) * round_to
+    widths = torch.tensor(range(narrowest, group.size, round_to), dtype=torch.int64)
     gone = torch.cat([torch.zeros(1, dtype=torch.int64), (group.size - widths).flip(0)])
     if gone.numel() > most:
         gone = gone[torch.linspace(0, gone.numel() - 1, most).round().long()]

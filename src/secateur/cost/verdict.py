@@ -29,7 +29,7 @@ def verdict(budget: Budget, dense: float, reached: float) -> dict[str, Any]:
     if budget.quantity == "accuracy":
         said = 100.0 * (reached - dense)
     else:
-        said = reached / dense if budget.relative else reached
+        said = (reached / dense if dense else 0.0) if budget.relative else reached
     return {
         "quantity": budget.quantity,
         "asked": budget.target,

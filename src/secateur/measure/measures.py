@@ -26,7 +26,7 @@ class Measures:
     macs: int  # of one forward pass of the example
     weight_bytes: int  # parameters as they lie in memory
     peak_memory_bytes: int  # activations of one forward pass of the example
-    packed_bytes: int | None = None
+    packed_bytes: int | None = None  # as a bundle: header and all
     latency_s: Latency | None = None
     accuracy: Accuracy | Mapping[str, Accuracy] | None = (
         None  # or by "oneshot", "recalibrated", ...
@@ -55,6 +55,7 @@ def measure(
     example: Any,
     *,
     plan: Plan | None = None,
+    packed: int | None = None,
     latency: Latency | None = None,
     accuracy: Accuracy | Mapping[str, Accuracy] | None = None,
 ) -> Measures:
@@ -63,6 +64,7 @@ def measure(
     Args:
         plan: of a network whose units are masked, not cut out (single weights, kernels): its
             zeros then do not count as parameters or multiply-accumulates. Bytes stay as they lie.
+        packed: bytes of the network as a bundle.
         latency: from `cost.latency`, which times the networks that are compared in one run.
         accuracy: from `accuracy`; several where stages are told apart.
 
@@ -78,6 +80,7 @@ def measure(
         macs=done,
         weight_bytes=weight_bytes(model),
         peak_memory_bytes=peak_memory_bytes(model, example),
+        packed_bytes=packed,
         latency_s=latency,
         accuracy=accuracy,
     )

@@ -16,7 +16,7 @@ from secateur.types.budget import Budget
 from secateur.types.plan import Plan
 
 _NOTHING = 1e-9  # of the multiply-accumulates: less than any plan keeps
-_LITTLE = 0.95  # where a search for the least that an accuracy allows begins
+_LITTLE = 1 - _NOTHING  # less than any plan keeps that removes something
 _TURNS = 9  # 1/512 of the way between the first two plans
 _NEAR = 0.01  # a share that is known to this fraction is known well enough
 
@@ -148,22 +148,25 @@ def search(
             raise _out_of_reach(smallest)
         loose = 1.0 if top is None else top.share
         top = one.between(loose, smallest, ceilings, lambda trial: trial.held)
-    read = () if top is None else top.readings
     if accuracy is not None:
-        found = _accurate(one, top, accuracy, fine_tuned=fine_tuned)
-        return _told(found.plan, len(counted), (*read, *found.readings), one.tried)
+        top = _accurate(one, top, (*ceilings, accuracy), fine_tuned=fine_tuned)
     if top is None:
         raise BudgetError("without a budget there is nothing to stop at", where="search")
-    return _told(top.plan, len(counted), read, one.tried)
+    return _told(top, len(counted), one.tried)
 
 
-def _accurate(one: _Search, top: Trial | None, accuracy: Measured, *, fine_tuned: bool) -> Trial:
-    """The smallest plan found that keeps the accuracy, no larger than the top one."""
-    start = one.trial(one.plan(_LITTLE) if top is None else top.plan, (accuracy,))
-    if not start.held:
+def _accurate(
+    one: _Search, top: Trial | None, what: Sequence[Measured], *, fine_tuned: bool
+) -> Trial:
+    """The smallest plan found that keeps the accuracy, the last of `what`, and all else.
+
+    It is no larger than the top one, which keeps all else.
+    """
+    start = one.trial(one.plan(_LITTLE) if top is None else top.plan, what)
+    accuracy, dense, reached = start.readings[-1]
+    if not accuracy.held(dense, reached):
         if fine_tuned and top is not None:
             return start
-        dense, reached = start.readings[0][1:]
         raise BudgetError(
             f"cannot be reached: keeping {start.share:.1%} of the multiply-accumulates"
             f" changes it by {100 * (reached - dense):+.2f} points",
@@ -171,10 +174,10 @@ def _accurate(one: _Search, top: Trial | None, accuracy: Measured, *, fine_tuned
             hint="a repair (least_squares), another method, or budgets that leave more",
             nearest=100 * (reached - dense),
         )
-    smallest = one.trial(one.smallest(), (accuracy,))
+    smallest = one.trial(one.smallest(), what)
     if smallest.held:
         return smallest
-    return one.between(smallest.share, start, (accuracy,), lambda trial: trial.held)
+    return one.between(smallest.share, start, what, lambda trial: trial.held)
 
 
 def _out_of_reach(smallest: Trial) -> BudgetError:
@@ -190,9 +193,10 @@ def _out_of_reach(smallest: Trial) -> BudgetError:
     )
 
 
-def _told(plan: Plan, counted: int, read: Sequence[Reading], tried: Sequence[Trial]) -> Plan:
+def _told(trial: Trial, counted: int, tried: Sequence[Trial]) -> Plan:
     """The plan, with verdicts on what was measured in place of the share it was asked for by."""
-    budgets = [*plan.about["budgets"][:counted], *map(_verdict, read)]
+    plan = trial.plan
+    budgets = [*plan.about["budgets"][:counted], *map(_verdict, trial.readings)]
     found = [
         {
             "macs": trial.share,
@@ -209,4 +213,11 @@ def _verdict(reading: Reading) -> dict[str, Any]:
 
 
 def _share(plan: Plan) -> float:
-    return macs(plan.groups, plan.masks) / macs(plan.groups)
+    dense = macs(plan.groups)
+    if not dense:
+        raise BudgetError(
+            "the network multiplies nothing, so there is no share of it to search over",
+            where="search",
+            hint="a budget of params or units",
+        )
+    return macs(plan.groups, plan.masks) / dense

@@ -54,11 +54,15 @@ def decided(
         model,
         at,
         ceilings,
-        _accuracy(accurate[-1], job, model, of) if accurate else None,
+        _accuracy(max(accurate, key=_strictness), job, model, of) if accurate else None,
         counted=counted,
         fine_tuned=job.finetune > 0,
         tell=lambda what, done: report(Progress(what, done, None)),
     )
+
+
+def _strictness(budget: Budget) -> float:
+    return budget.target
 
 
 def _ceiling(budget: Budget, model: nn.Module, example: Any) -> Measured:

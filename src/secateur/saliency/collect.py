@@ -39,7 +39,7 @@ def tensors_of(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
     """The parameters and buffers that are members of a group, by name.
 
     Raises:
-        ModelError: one is missing, of another shape, or not finite.
+        ModelError: one is missing, of another shape, complex, or not finite.
     """
     own: dict[str, Tensor] = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     found: dict[str, Tensor] = {}
@@ -55,6 +55,12 @@ def tensors_of(model: nn.Module, groups: Groups) -> dict[str, Tensor]:
                 f"has shape {tuple(own[name].shape)}, the groups say {groups.shapes[name]}",
                 where=name,
                 hint="the network was changed; find its groups again with sec.groups",
+            )
+        if own[name].is_complex():
+            raise ModelError(
+                "is complex, and no saliency is defined on complex numbers",
+                where=name,
+                hint="two real parameters, or keep this layer",
             )
         if not bool(torch.isfinite(own[name]).all()):
             raise ModelError("holds NaN or infinity", where=name, hint="was the training stable?")
