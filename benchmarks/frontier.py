@@ -98,19 +98,20 @@ def run(name: str, seed: int, missing: Sequence[str]) -> Iterator[dict[str, Any]
     for way, how in WAYS.items():
         if way not in missing:
             continue
+        by, spent = scores, seconds
         if way == "oracle":
             began = time.process_time()
-            scores = oracle(model, groups, seed)
-            seconds = time.process_time() - began
+            by = oracle(model, groups, seed)
+            spent = time.process_time() - began
         for kept in KEPT:
-            plan = sec.allocate(groups, scores, how, sec.macs(kept))
+            plan = sec.allocate(groups, by, how, sec.macs(kept))
             reached = round(plan.about["budgets"][0]["reached"], 4)
             small = sec.shrink(model, plan)
             if way.endswith("+ ls"):
                 sec.least_squares(small, model, plan, unlabelled(seed))
             yield {**same, "way": way, "asked": kept, "kept": reached,
                    "left": [int(plan.masks[g.name].sum()) for g in groups],
-                   "scoring_seconds": round(seconds, 1),
+                   "scoring_seconds": round(spent, 1),
                    **stages(small, seed)}  # fmt: skip
 
 

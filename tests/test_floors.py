@@ -20,6 +20,7 @@ FLOORS = (
     ("find", "compose/"),
     ("saliency/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
+    ("runtime/",),
     ("recipes/",),
     (
         "pipeline/",
@@ -37,7 +38,24 @@ FLOORS = (
 )
 
 # What may be imported inside a function: extras, which a plain install lacks.
-EXTRAS = frozenset({"PIL", "highspy", "mlxtend", "sklearn", "timm", "torchvision", "transformers"})
+EXTRAS = frozenset(
+    {
+        "PIL",
+        "constriction",
+        "executorch",
+        "highspy",
+        "mlxtend",
+        "onnx",
+        "onnx_ir",
+        "onnxruntime",
+        "onnxscript",
+        "openvino",
+        "sklearn",
+        "timm",
+        "torchvision",
+        "transformers",
+    }
+)
 
 # Who may load a module by a name in a string, which no import statement shows, and why.
 BY_NAME = {

@@ -28,6 +28,7 @@ HEAVY = {
     "IPython",
     "PIL",
     "accelerate",
+    "constriction",
     "lightning",
     "matplotlib",
     "mlxtend",

@@ -11,13 +11,14 @@ from typing import Any
 _HOMES = {
     "secateur.allocate": "ByIndex Knapsack RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
     "secateur.errors": "SecateurError",
+    "secateur.export": "ExecuTorch Onnx OpenVino TorchProgram export",
     "secateur.find": "groups",
     "secateur.granularity": "Block Channels Experts Heads Kernels Weights",
     "secateur.learn": (
         "Course EntropyPenalty Gated LinearDecay Quantizer Sampler fake_quantized gate information"
     ),
     "secateur.mask": "Certificate certify masked shrink",
-    "secateur.pipeline": "Result prune rebuild",
+    "secateur.pipeline": "Result pack prune rebuild unpack",
     "secateur.recover": "AdamW Cosine SGD Teacher finetune fold_means least_squares recalibrate",
     "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
     "secateur.recipes": "Dpp Fair FlexRel Oracle",

@@ -13,6 +13,7 @@ from secateur.allocate import (
 from secateur.compose import AsIs, BestOf, Blend, MaxAbs, MinMax, Product, Rank, Scope, Share, Veto
 from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.errors import SecateurError
+from secateur.export import ExecuTorch, Onnx, OpenVino, TorchProgram, export
 from secateur.find import groups
 from secateur.granularity import Block, Channels, Experts, Heads, Kernels, Weights
 from secateur.learn import (
@@ -27,7 +28,7 @@ from secateur.learn import (
     information,
 )
 from secateur.mask import Certificate, certify, masked, shrink
-from secateur.pipeline import Result, prune, rebuild
+from secateur.pipeline import Result, pack, prune, rebuild, unpack
 from secateur.recipes import Dpp, Fair, FlexRel, Oracle
 from secateur.recover import (
     SGD,
@@ -99,6 +100,7 @@ __all__ = [
     "EntropyPenalty",
     "Epsilon",
     "EpsilonPlus",
+    "ExecuTorch",
     "Experts",
     "Fair",
     "Fisher",
@@ -123,6 +125,8 @@ __all__ = [
     "MeanSquaredWeights",
     "MinMax",
     "Need",
+    "Onnx",
+    "OpenVino",
     "Oracle",
     "Plan",
     "Predicted",
@@ -144,6 +148,7 @@ __all__ = [
     "Taylor",
     "Teacher",
     "Tolerance",
+    "TorchProgram",
     "TrueLabel",
     "Uniform",
     "Utilization",
@@ -154,6 +159,7 @@ __all__ = [
     "accuracy",
     "allocate",
     "certify",
+    "export",
     "fake_quantized",
     "finetune",
     "fold_means",
@@ -167,6 +173,7 @@ __all__ = [
     "memory",
     "merge",
     "nbytes",
+    "pack",
     "params",
     "prune",
     "rebuild",
@@ -175,4 +182,5 @@ __all__ = [
     "shrink",
     "tolerance_of_difference",
     "units",
+    "unpack",
 ]

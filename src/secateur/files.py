@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from secateur.errors import FileError
+from secateur.errors import FileError, SecateurError
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write `content` under a temporary name beside `path`, then rename it.
 
     A reader sees the old file or the whole new one, whenever the process dies.
+
+    Raises:
+        FileError: the folder does not exist or cannot be written.
+    """
+    with writing(path) as file:
+        file.write(content)
+    return Path(path)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece, as `write_bytes` does; an error inside leaves nothing behind.
 
     Raises:
         FileError: the folder does not exist or cannot be written.
@@ -30,17 +45,19 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
         ) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except SecateurError:
+        temporary.unlink(missing_ok=True)
+        raise
     except (OSError, ValueError) as error:
         temporary.unlink(missing_ok=True)
         raise FileError(f"cannot write: {_why(error)}", where=str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    return path
 
 
 def write_text(path: str | Path, content: str) -> Path:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from secateur.errors import PlanError
-from secateur.mask.modules import names_left, take_out
+from secateur.mask.modules import name_before, name_left, names_left, take_out
 from secateur.types import Group, Groups, Member, Role
 
 
@@ -32,7 +32,7 @@ def _groups(*lists: tuple[str, int]) -> Groups:
 def test_those_behind_move_up() -> None:
     model = nn.ModuleDict({"a": nn.ModuleList(nn.Linear(2, 2) for _ in range(4))})
     weights = [module.weight for module in model["a"]]
-    take_out(model, _groups(("a", 4)), {"a": torch.tensor([False, True, False, True])})
+    take_out(model, {"a": torch.tensor([False, True, False, True])})
 
     assert [name for name, _ in model.named_parameters() if "weight" in name] == [
         "a.0.weight",
@@ -50,6 +50,8 @@ def test_names() -> None:
         "a.b.9.weight": "a.b.0.weight",
         "a.b.10.weight": "a.b.1.weight",
     }
+    for dense, left in names_left(groups, masks).items():
+        assert (name_left(masks, dense), name_before(masks, left)) == (left, dense)
     assert names_left(groups, {}) == {name: name for name in groups.shapes}
 
 
@@ -58,6 +60,6 @@ def test_names() -> None:
 )
 def test_no_such_list(held: nn.Module) -> None:
     model = nn.ModuleDict({"a": held})
-    with pytest.raises(PlanError, match="ModuleList of 2 experts") as caught:
-        take_out(model, _groups(("a", 2)), {"a": torch.tensor([False, True])})
+    with pytest.raises(PlanError, match="ModuleList of 2 modules") as caught:
+        take_out(model, {"a": torch.tensor([False, True])})
     assert caught.value.where == "a"

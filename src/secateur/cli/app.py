@@ -22,6 +22,10 @@ VERBS: dict[str, type] = {
     "prune": asked.Prune,
     "verify": asked.Verify,
     "measure": asked.Measure,
+    "pack": asked.Pack,
+    "unpack": asked.Unpack,
+    "export": asked.Export,
+    "bench": asked.Bench,
     "train": asked.Train,
     "methods": asked.Methods,
 }

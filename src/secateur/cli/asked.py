@@ -142,8 +142,8 @@ class Prune:
         list[str] | None,
         Option(
             metavar="BUDGET",
-            help="What must hold, as what is kept: macs=0.5, params=200k, units=0.4; may be given "
-            "several times.",
+            help="What must hold, as what is kept: macs=0.5, params=200k, units=0.4, memory=2MB, "
+            "latency=0.5, accuracy=-1.0 (points that may be lost); may be given several times.",
         ),
     ] = None
     granularity: Granularity = "channels"
@@ -152,7 +152,8 @@ class Prune:
         str | None,
         Option(
             metavar="NAME",
-            help="ranked (over the whole network, the default), uniform, knapsack, or tolerance?protect=NAME.",
+            help="ranked (over the whole network, the default), uniform, knapsack, or "
+            "tolerance?protect=NAME.",
         ),
     ] = None
     floor: Annotated[
@@ -207,6 +208,128 @@ class Measure:
     """Measure a run again, here and now; the folder is left as it is."""
 
     run: Run
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Time a run's dense and pruned network in turns, in every installed runtime.
+
+    Exit code 0: done; 2: it could not run, or a runtime that was asked for is not installed.
+    """
+
+    run: Run
+    batch: Annotated[
+        list[int] | None,
+        Option(metavar="N", help="May be given several times. Not given: 1 and 16."),
+    ] = None
+    runtime: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="eager, compile, onnxruntime or openvino; may be given several times. Not given: all "
+            "that are installed.",
+        ),
+    ] = None
+    threads: Annotated[
+        int, Option(metavar="N", min=1, help="Of every runtime; 1 is honest on a shared machine.")
+    ] = 1
+    repeats: Annotated[int, Option(metavar="N", min=1, help="Of each network.")] = 50
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Write a run's network for another runtime, load it back there, and compare it with PyTorch.
+
+    Exit code 0: done; 2: it could not, or the two differ by more than is allowed: no file was written.
+    """
+
+    run: Run
+    format: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="onnx, torch, openvino or executorch, with options as onnx?opset=20, or file.py:Name. "
+            "Not given: by the ending of FILE.",
+        ),
+    ] = None
+    tolerance: Annotated[
+        float, Option(metavar="X", help="The difference that is allowed, over the largest output.")
+    ] = 1e-4
+    out: Annotated[
+        Path,
+        Option("--out", "-o", metavar="FILE", help="The file to write; its certificate lies beside it.",
+               show_default=False),
+    ]  # fmt: skip
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Write a run's network as a bundle: one small file, for thin links.
+
+    Nothing is lost unless --bits or --dtype round the weights.
+
+    Exit code 0: done; 2: it could not run, and no file was written.
+    """
+
+    run: Run
+    base: Annotated[
+        list[str] | None,
+        Option(
+            metavar="OLD.sct",
+            help="A bundle that the receiver has: only what differs is written. Where that is a "
+            "difference itself, its own base follows as another --base.",
+        ),
+    ] = None
+    bits: Annotated[
+        int | None,
+        Option(metavar="N", help="8, 4, 2 or 1 for each weight, rounded to the nearest."),
+    ] = None
+    dtype: Annotated[
+        str | None, Option(metavar="NAME", help="bfloat16 or float16, for all other floats.")
+    ] = None
+    bare: Annotated[
+        bool, Option("--bare", help="The network alone: nothing to verify it by, or to measure it.")
+    ] = False
+    out: Annotated[
+        Path,
+        Option("--out", "-o", metavar="FILE", help="The file to write, as net.sct.",
+               show_default=False),
+    ]  # fmt: skip
+    json: Json = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpack:
+    """Make the folder of a run again from a bundle, for rebuild, verify and measure.
+
+    Exit code 0: done; 2: it could not run, and the folder is as it was.
+    """
+
+    file: Annotated[
+        Path, Argument(metavar="FILE", help="A bundle, as net.sct.", show_default=False)
+    ]
+    model: Annotated[
+        str | None,
+        Option(
+            metavar="MODEL",
+            help="The dense network here, where the bundle's own text does not name it.",
+        ),
+    ] = None
+    base: Annotated[
+        list[str] | None,
+        Option(metavar="OLD.sct", help="What a difference was packed against, as for pack."),
+    ] = None
+    trust: Annotated[
+        bool, Option("--trust", help="Run code of yours that the bundle names, as net.py:make.")
+    ] = False
+    out: Annotated[
+        Path,
+        Option("--out", "-o", metavar="RUN", help="The folder to write, new or empty.",
+               show_default=False),
+    ]  # fmt: skip
     json: Json = False
 
 

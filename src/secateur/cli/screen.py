@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,17 +25,22 @@ def show_json(document: Mapping[str, Any]) -> None:
     typer.echo(text, file=sys.__stdout__)
 
 
-def show_measures(measures: Mapping[str, Any]) -> None:
-    """The table of measures, then the budgets, on stdout."""
+def show_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout: the first column to the left, the others to the right."""
     # wide enough for every row, also where stdout is a file: numbers must not be cut
     console = Console(highlight=False, width=200)
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    shown.add_column("", no_wrap=True)
-    for name in ("dense", "pruned", ""):
-        shown.add_column(name, justify="right", no_wrap=True)
-    for row in table(measures):
-        shown.add_row(row.name, row.dense, row.pruned, row.change)
+    for i, name in enumerate(names):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
     console.print(shown)
+
+
+def show_measures(measures: Mapping[str, Any]) -> None:
+    """The table of measures, then the budgets, on stdout."""
+    rows = [(row.name, row.dense, row.pruned, row.change) for row in table(measures)]
+    show_table(("", "dense", "pruned", ""), rows)
     for budget in measures["budgets"]:
         typer.echo(f"budget {budget_line(budget)}")
     for name, done in measures.get("repairs", {}).items():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.errors import OptionError
-from secateur.types.call import batch_size, call, device_of, run, to
+from secateur.types.call import batch_size, call, device_of, of_size, run, to
 from secateur.types.untouched import untouched
 
 
@@ -66,10 +66,7 @@ def latency(
     """
     _check(models, repeats, warmup, threads, batch)
     device = device_of(models[0])
-    size = batch_size(example)
-    if batch is not None:
-        example, size = _sized(example, size, batch), batch
-    example = to(example, device=device)
+    example = to(example if batch is None else of_size(example, batch), device=device)
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(untouched(model))
@@ -81,7 +78,7 @@ def latency(
         calls = [_forward(model, example, device) for model in models]
         times = interleaved(calls, repeats=repeats, warmup=warmup)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return [_summary(seconds, size, threads, name) for seconds in times]
+    return [_summary(seconds, batch_size(example), threads, name) for seconds in times]
 
 
 def interleaved(
@@ -132,19 +129,6 @@ def _threads(wanted: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _sized(example: Any, size: int, wanted: int) -> Any:
-    """An example of `wanted` samples: those of the given one, again and again."""
-    if isinstance(example, Tensor):
-        if example.dim() == 0 or example.shape[0] != size:
-            return example
-        return example[torch.arange(wanted, device=example.device) % size]
-    if isinstance(example, Mapping):
-        return {key: _sized(value, size, wanted) for key, value in example.items()}
-    if isinstance(example, tuple | list):
-        return tuple(_sized(value, size, wanted) for value in example)
-    return example
 
 
 def _check(

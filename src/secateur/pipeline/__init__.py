@@ -2,6 +2,7 @@
 
 from secateur.pipeline.methods import RECIPES, SALIENCIES, Method
 from secateur.pipeline.once import score_once
+from secateur.pipeline.packing import pack
 from secateur.pipeline.progress import Progress
 from secateur.pipeline.prune import prune
 from secateur.pipeline.rebuild import rebuild
@@ -9,6 +10,7 @@ from secateur.pipeline.remeasure import remeasure
 from secateur.pipeline.request import Request
 from secateur.pipeline.result import Result
 from secateur.pipeline.run import run, task_of
+from secateur.pipeline.unpacking import unpack, unpack_run
 from secateur.pipeline.verify import Check, verify
 
 __all__ = [
@@ -19,11 +21,14 @@ __all__ = [
     "Progress",
     "Request",
     "Result",
+    "pack",
     "prune",
     "rebuild",
     "remeasure",
     "run",
     "score_once",
     "task_of",
+    "unpack",
+    "unpack_run",
     "verify",
 ]

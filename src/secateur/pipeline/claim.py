@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from secateur.errors import FileError
-from secateur.pipeline.folder import CHECKPOINT, JOURNAL, LEARNING, RECORD, RESULTS
+from secateur.pipeline.folder import CHECKPOINT, JOURNAL, LEARNING, RECORD, RESULTS, UNPACKED
 from secateur.pipeline.shelf import LEARNED
 
 try:
@@ -82,7 +82,7 @@ def _make(path: Path) -> list[Path]:
 
 
 def _remove(path: Path, made: list[Path]) -> None:
-    for name in (RECORD.file, JOURNAL, CHECKPOINT, LEARNING, LEARNED.file, *RESULTS):
+    for name in (RECORD.file, JOURNAL, CHECKPOINT, LEARNING, LEARNED.file, *RESULTS, *UNPACKED):
         (path / name).unlink(missing_ok=True)
     for folder in made:
         if not any(folder.iterdir()):

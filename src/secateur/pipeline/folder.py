@@ -11,7 +11,7 @@ from secateur.pipeline import fingerprint
 from secateur.pipeline.certificates import read_json, write_json
 from secateur.pipeline.environment import environment
 from secateur.pipeline.journal import Entry, extend_journal, read_journal
-from secateur.pipeline.shelf import CERTIFICATE, MEASURES, MODEL, PLAN, SCORES, Kind
+from secateur.pipeline.shelf import CERTIFICATE, CUT, MEASURES, MODEL, PACKED, PLAN, SCORES, Kind
 
 T = TypeVar("T")
 
@@ -19,6 +19,8 @@ RECORD: Kind[Mapping[str, Any]] = Kind("run.json", read_json, write_json)
 JOURNAL, CHECKPOINT = "journal.jsonl", "checkpoint.safetensors"
 LEARNING = "learning.safetensors"
 RESULTS = tuple(kind.file for kind in (SCORES, PLAN, CERTIFICATE, MODEL, MEASURES))
+UNPACKED = tuple(kind.file for kind in (CUT, CERTIFICATE, MODEL, MEASURES, PACKED))
+"""What a run that came in a bundle has instead of `RESULTS`."""
 
 
 class RunFolder:
@@ -36,12 +38,16 @@ class RunFolder:
         Raises:
             FileError: the file is not what was written, or cannot be written.
         """
-        if kind.file in written(self.entries):
+        if self.has(kind):
             return self.read(kind)
         value = make()
         kind.save(value, self.path / kind.file)
         self.note_file(kind.file)
         return value
+
+    def has(self, kind: Kind[Any]) -> bool:
+        """Whether a result of this kind was written."""
+        return kind.file in written(self.entries)
 
     def read(self, kind: Kind[T]) -> T:
         """A result that was written before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -10,11 +11,13 @@ from torch import nn
 from secateur import models
 from secateur.errors import FileError
 from secateur.mask import shrink
+from secateur.mask.carve import carve
+from secateur.mask.cut import Cut, cut_of
 from secateur.mask.fill import fill
 from secateur.pipeline.folder import RECORD, RunFolder
 from secateur.pipeline.job import Job
 from secateur.pipeline.request import Request, from_json, job_of
-from secateur.pipeline.shelf import MODEL, PLAN, SCORES
+from secateur.pipeline.shelf import CUT, MODEL, PLAN, SCORES
 
 
 def rebuild(folder: str | Path) -> nn.Module:
@@ -33,7 +36,8 @@ def rebuild(folder: str | Path) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(request.seed)
         fresh = models.load(request.model, weights if weights and Path(weights).exists() else None)
-    small = shrink(fresh, shelf.read(PLAN)).eval()
+    cut = shelf.has(CUT)
+    small = (carve(fresh, shelf.read(CUT)) if cut else shrink(fresh, shelf.read(PLAN))).eval()
     fill(small, shelf.read(MODEL), where=str(shelf.path / MODEL.file))
     return small
 
@@ -58,6 +62,16 @@ def request_of(shelf: RunFolder) -> Request:
     return from_json(shelf.read(RECORD).get("request"), str(where))
 
 
+def cut_in(shelf: RunFolder) -> Cut:
+    """What was cut out of the dense network."""
+    return shelf.read(CUT) if shelf.has(CUT) else cut_of(shelf.read(PLAN))
+
+
 def job_in(shelf: RunFolder, request: Request) -> Job:
-    """What the request means; scores that it was given are those that the folder holds."""
+    """What the request means; scores that it was given are those that the folder holds.
+
+    A run that came in a bundle has no scores, and nothing is decided by them any more.
+    """
+    if shelf.has(CUT):
+        request = dataclasses.replace(request, scores=None)
     return job_of(request, None if request.scores is None else shelf.read(SCORES))

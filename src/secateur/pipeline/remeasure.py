@@ -10,11 +10,13 @@ from secateur import archive
 from secateur.cost import latency
 from secateur.measure import Accuracy, accuracy, measure, measures_json
 from secateur.pipeline.folder import RunFolder
+from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report, counting, silent
 from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
 from secateur.pipeline.run import dense, example_of
-from secateur.pipeline.shelf import MEASURES, PLAN
+from secateur.pipeline.shelf import MEASURES
 from secateur.pipeline.source import judging, source
+from secateur.pipeline.unpacked import plan_in
 from secateur.pipeline.verify import Load
 
 
@@ -27,10 +29,11 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
         FileError: there is no finished run, or a file is damaged.
     """
     shelf = RunFolder(run_path(folder))
-    request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(MEASURES)
+    request, before = request_of(shelf), shelf.read(MEASURES)
     job, of = job_in(shelf, request), source(load(request.data) if request.data else None)
     models = (dense(request), rebuild(folder))
     example = example_of(request, models[0], of, job)
+    plan = plan_in(shelf, models[0], example, job)
     with archive.malformed(shelf.path / MEASURES.file, "measures"):
         stages = before["pruned"]["accuracy"] or {}
         reached = {stage: Accuracy(**values) for stage, values in stages.items()}
@@ -44,10 +47,22 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
         reached[[*reached][-1]] = found[1]
     report(Progress("latency"))
     times = latency(models, example)
-    more = {name: before[name] for name in ("repairs", "learned") if name in before}
-    return more | measures_json(
-        measure(models[0], example, latency=times[0], accuracy=found[0]),
-        measure(models[1], example, plan=plan, latency=times[1], accuracy=reached or None),
-        job.budgets,
-        plan,
+    more: dict[str, Any] = {name: before[name] for name in ("repairs", "learned") if name in before}
+    sizes, why = packed(models, plan)
+    return (
+        more
+        | measures_json(
+            measure(models[0], example, packed=sizes[0], latency=times[0], accuracy=found[0]),
+            measure(
+                models[1],
+                example,
+                plan=plan,
+                packed=sizes[1],
+                latency=times[1],
+                accuracy=reached or None,
+            ),
+            job.budgets,
+            plan,
+        )
+        | why
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from secateur import archive
 from secateur.mask import Certificate
+from secateur.mask.cut import Cut
 from secateur.pipeline.certificates import (
     read_certificate,
     read_json,
@@ -45,6 +46,8 @@ PLAN: Kind[Plan] = Kind("plan.safetensors", Plan.load, Plan.save)
 CERTIFICATE: Kind[Certificate] = Kind("certificate.json", read_certificate, write_certificate)
 MODEL: Kind[Mapping[str, Tensor]] = Kind("model.safetensors", _load_tensors, _save_tensors)
 LEARNED: Kind[Mapping[str, Tensor]] = Kind("learned.safetensors", _load_tensors, _save_tensors)
+CUT: Kind[Cut] = Kind("cut.safetensors", Cut.load, Cut.save)
+PACKED: Kind[Mapping[str, Any]] = Kind("packed.json", read_json, write_json)
 MEASURES: Kind[Mapping[str, Any]] = Kind("measures.json", read_json, write_json)
 
 

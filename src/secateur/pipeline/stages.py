@@ -21,6 +21,7 @@ from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
 from secateur.pipeline.metered import decided
 from secateur.pipeline.methods import Method
+from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report
 from secateur.pipeline.recovery import Recovered, judge, recover
 from secateur.pipeline.repairs import check_repairable
@@ -187,13 +188,19 @@ def _measure(
     """The contents of `measures.json`; both networks are timed in one run."""
     report(Progress("latency"))
     times = latency(models, example)
-    dense = measure(models[0], example, latency=times[0], accuracy=accuracy)
+    sizes, why = packed(models, plan)
+    dense = measure(models[0], example, packed=sizes[0], latency=times[0], accuracy=accuracy)
     pruned = measure(
-        models[1], example, plan=plan, latency=times[1], accuracy=after.reached or None
+        models[1],
+        example,
+        plan=plan,
+        packed=sizes[1],
+        latency=times[1],
+        accuracy=after.reached or None,
     )
     repairs: Mapping[str, Any] = {name: done.to_json() for name, done in after.repaired.items()}
     found = measures_json(dense, pruned, job.budgets, plan)
     more: dict[str, Any] = {"repairs": repairs} if repairs else {}
     if isinstance(job.method, Learning):
         more["learned"] = True  # the pruned network's weights are not the dense one's
-    return {**found, **more}
+    return {**found, **more, **why}

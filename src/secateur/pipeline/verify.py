@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from secateur.errors import FileError
 from secateur.mask import Certificate, certify, shrink
-from secateur.mask.check import named_tensors
+from secateur.mask.check import check_shapes, named_tensors
 from secateur.mask.fill import filled
 from secateur.pipeline import fingerprint
-from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, RunFolder, written
+from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, UNPACKED, RunFolder, written
 from secateur.pipeline.job import Job
 from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
 from secateur.pipeline.request import Request
 from secateur.pipeline.run import dense, example_of
-from secateur.pipeline.shelf import CERTIFICATE, LEARNED, PLAN
+from secateur.pipeline.shelf import CERTIFICATE, CUT, LEARNED
 from secateur.pipeline.source import source
+from secateur.pipeline.unpacked import plan_in, rounding_in
 from secateur.recipes import Learning
 from secateur.recover.consumers import consumers
 from secateur.types.dataset import Dataset
@@ -74,7 +75,8 @@ def _files(shelf: RunFolder) -> Iterator[Check]:
     """Every file against its hash in the journal."""
     known = written(shelf.entries)
     learned = [LEARNED.file] if LEARNED.file in known else []
-    for name in (RECORD.file, *RESULTS, *learned):
+    results = UNPACKED if CUT.file in known else RESULTS
+    for name in (RECORD.file, *results, *learned):
         path = shelf.path / name
         if not path.is_file():
             yield Check(name, holds=False, seen="is missing")
@@ -87,7 +89,7 @@ def _files(shelf: RunFolder) -> Iterator[Check]:
 
 def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     """The certificate, taken again, and the network that the folder holds."""
-    request, plan, before = request_of(shelf), shelf.read(PLAN), shelf.read(CERTIFICATE)
+    request, before = request_of(shelf), shelf.read(CERTIFICATE)
     model = dense(request)
     digest = fingerprint.of_tensors(named_tensors(model))
     same = digest == shelf.read(RECORD)["inputs"].get("dense network")
@@ -96,7 +98,11 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
         return
     job = job_in(shelf, request)
     example = _example(request, model, load, job)
+    plan = plan_in(shelf, model, example, job)
     if isinstance(job.method, Learning):
+        if not shelf.has(LEARNED):
+            yield _untold(shelf, plan)
+            return
         model = filled(model, shelf.read(LEARNED))
     small = shrink(model, plan).eval()
     after = certify(model, small, plan, example)
@@ -104,7 +110,17 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     seen = f"differs in {', '.join(differ)}" if differ else str(after)
     yield Check("certificate", after.holds and not differ, seen)
     repaired = _repaired(small, model, plan) if job.repairs else set()
-    yield _final(rebuild(shelf.path), small, plan, request, repaired)
+    parameters = dict(small.named_parameters()).keys()
+    cut = rounding_in(shelf).of(named_tensors(small), parameters)
+    yield _final(rebuild(shelf.path), cut, plan, request, repaired)
+
+
+def _untold(shelf: RunFolder, plan: Plan) -> Check:
+    """Of a network that learned: what can be said without the weights that it had before the cut."""
+    network = rebuild(shelf.path)
+    check_shapes(network, plan)
+    seen = "rebuilt; the certificate cannot be taken again, for a bundle has no weights from before the cut"
+    return Check("network", holds=True, seen=seen)
 
 
 # what is the same on every machine; differences of float64 sums need not be
@@ -128,10 +144,14 @@ def _repaired(small: nn.Module, model: nn.Module, plan: Plan) -> set[str]:
 
 
 def _final(
-    model: nn.Module, small: nn.Module, plan: Plan, request: Request, repaired: set[str]
+    model: nn.Module,
+    cut: Mapping[str, Tensor],
+    plan: Plan,
+    request: Request,
+    repaired: set[str],
 ) -> Check:
     """The stored network is the one that was cut out, but for what recovery may change."""
-    what, cut, stored = "network", named_tensors(small), named_tensors(model)
+    what, stored = "network", named_tensors(model)
     if request.finetune:
         masked = kept(plan.groups, plan.masks) if not _removable(plan) else {}
         wrong = [

@@ -23,7 +23,7 @@ from secateur.allocate import Ranked, Uniform, allocate
 from secateur.compose import Blend, MinMax, Normalisation, Scope
 from secateur.errors import BudgetError, DataError, OptionError
 from secateur.mask.masked import masked
-from secateur.measure import accuracy
+from secateur.measure.accuracy import accuracy
 from secateur.recipes.recipe import Question
 from secateur.saliency.lrp import EpsilonPlus, Rule
 from secateur.saliency.magnitude import Magnitude

@@ -11,10 +11,12 @@ import typer
 
 from secateur.cli.asked import Methods
 from secateur.cli.screen import show_json
+from secateur.export import FORMATS
 from secateur.pipeline import RECIPES, SALIENCIES
 from secateur.pipeline.allocators import ALLOCATORS
 from secateur.pipeline.granularities import GRANULARITIES
 from secateur.pipeline.methods import COMPOSITIONS
+from secateur.runtime import RUNTIMES
 
 _TABLES: dict[str, Mapping[str, Any]] = {
     "saliencies": SALIENCIES,
@@ -22,6 +24,8 @@ _TABLES: dict[str, Mapping[str, Any]] = {
     "recipes": RECIPES,
     "allocators": ALLOCATORS,
     "granularities": GRANULARITIES,
+    "formats": FORMATS,
+    "runtimes": {name: type(runtime) for name, runtime in RUNTIMES.items()},
 }
 
 

@@ -1,0 +1,127 @@
+"""A network into a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur import wire
+from secateur.errors import OptionError
+from secateur.mask.check import check_shapes, named_tensors
+from secateur.mask.cut import Cut, cut_of
+from secateur.mask.derive import derive
+from secateur.pipeline.certificates import plain
+from secateur.pipeline.folder import RECORD, RunFolder
+from secateur.pipeline.rebuild import cut_in, rebuild, request_of, run_path
+from secateur.pipeline.result import Result
+from secateur.pipeline.rounding import Rounding
+from secateur.pipeline.shelf import CERTIFICATE, MEASURES, PACKED, PLAN
+from secateur.types.plan import Plan
+
+Base = str | Path | Sequence[str | Path] | None
+
+
+def pack(
+    what: nn.Module | Result | str | Path,
+    path: str | Path,
+    *,
+    plan: Plan | None = None,
+    model: str = "",
+    base: Base = None,
+    bits: int | None = None,
+    dtype: str | None = None,
+    bare: bool = False,
+) -> wire.Packed:
+    """Write a network as a bundle: one small file, of which `unpack` makes the network again.
+
+    Nothing is lost, unless `bits` or `dtype` say so; then it is the rounded network that comes back, bit
+    for bit. Weights that lie on a grid, as those of a quantised network do, are found and packed as codes.
+
+    Args:
+        what: a network, what `prune` returned, or the folder of a run.
+        path: the file to write, as net.sct.
+        plan: what the network was shrunk by, so that `unpack` can cut a dense one to its shape. A result
+            and a run bring their own.
+        model: the MODEL text of the dense network, for `unpack` to build. A run brings its own.
+        base: a bundle that the receiver has; only what differs from it is written. Where that is a
+            difference itself: a sequence of it, its own base, and so on.
+        bits: 8, 4, 2 or 1 for every weight of two dims or more, rounded to the nearest.
+        dtype: "bfloat16" or "float16" for all other floats.
+        bare: leave out what of a run only `verify` and `measure` need.
+
+    Raises:
+        FileError: the folder is no finished run, the base is damaged, or the file cannot be written.
+        ModelError: the network holds what bundles cannot, or weights that are not finite.
+        PlanError: the plan is of another network.
+        OptionError: bits or dtype make no sense.
+        MissingExtraError: without `pip install 'secateur[wire]'`.
+    """
+    rounding = Rounding(bits, dtype)
+    if isinstance(what, str | Path):
+        if plan is not None or model:
+            raise OptionError("a run brings its own", where="plan" if plan is not None else "model")
+        network, cut, model, record = _of_run(Path(what), rounding, bare)
+    else:
+        if isinstance(what, Result):
+            plan = what.plan if plan is None else plan
+            what = what.model
+        network, cut, record = what, _cut(what, plan), b""
+    tensors = rounding.of(named_tensors(network), dict(network.named_parameters()).keys())
+    stored = wire.stored(bases(base))
+    return wire.write(path, wire.Contents(tensors, cut, model, record, stored))
+
+
+def bases(base: Base) -> Sequence[str | Path]:
+    """One base or several, as several."""
+    if base is None:
+        return ()
+    return (base,) if isinstance(base, str | Path) else tuple(base)
+
+
+def _cut(model: nn.Module, plan: Plan | None) -> Cut:
+    if plan is None:
+        return Cut()
+    check_shapes(model, plan)
+    return cut_of(plan)
+
+
+def _of_run(path: Path, rounding: Rounding, bare: bool) -> tuple[nn.Module, Cut, str, bytes]:
+    """Network, cut, MODEL text and record of a run."""
+    shelf = RunFolder(run_path(path))
+    request, network, cut = request_of(shelf), rebuild(path), cut_in(shelf)
+    if bare:
+        return network, cut, request.model, b""
+    told: dict[str, Any] = {
+        "run": shelf.read(RECORD),
+        "certificate": CERTIFICATE.load(shelf.path / CERTIFICATE.file).to_json(),
+        "measures": shelf.read(MEASURES),
+        "packed": _packed(shelf, cut, network, rounding, str(path)),
+    }
+    text = json.dumps(plain(told), ensure_ascii=False, separators=(",", ":"))
+    return network, cut, request.model, text.encode()
+
+
+def _packed(
+    shelf: RunFolder, cut: Cut, network: nn.Module, rounding: Rounding, where: str
+) -> Mapping[str, Any]:
+    """What must be known to find the plan again, and to compare the weights with it.
+
+    Beside the rounding these are units that the plan keeps and that look removed: all they hold is zero.
+    """
+    if shelf.has(PACKED):
+        if rounding != Rounding():
+            raise OptionError(
+                "a run that came in a bundle cannot be rounded once more",
+                where=where,
+                hint="--bare, or pack the run that it was made of",
+            )
+        return shelf.read(PACKED)
+    plan, parameters = shelf.read(PLAN), dict(network.named_parameters()).keys()
+    seen = derive(plan.groups, cut, rounding.of(named_tensors(network), parameters))
+    units = {g: (mask != seen[g]).nonzero().flatten().tolist() for g, mask in plan.masks.items()}
+    differ = {group: which for group, which in units.items() if which}
+    return {"rounding": {"bits": rounding.bits, "dtype": rounding.dtype}, "differ": differ}

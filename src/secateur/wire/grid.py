@@ -1,0 +1,99 @@
+"""Whole numbers behind float weights: the codes and scales of a network that was quantised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LARGEST = 127
+"""The largest code: that of eight bits."""
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Values (n,) as code times scale.
+
+    Attributes:
+        symbols: int32 (n,): code + largest; 2 * largest + 1 is a zero with a minus sign, which rounding
+            and masking leave behind.
+        scales: float32 (1,), or one for each channel.
+        largest: of all |codes|, from 1 to 127.
+    """
+
+    symbols: NDArray[np.int32]
+    scales: NDArray[np.float32]
+    largest: int
+
+    def values(self, channel: Ints | None, dtype: torch.dtype) -> Tensor:
+        """The values (n,); `channel` (n,) says which scale each one has, where there are several."""
+        found = (self.symbols - self.largest).astype(np.float32)
+        with np.errstate(over="ignore"):  # scales that nobody wrote
+            found *= self.scales[0] if channel is None else self.scales[channel]
+        found[self.symbols > 2 * self.largest] = -0.0
+        return torch.from_numpy(found).to(dtype)
+
+
+def find(values: Tensor, counts: Ints) -> Grid | None:
+    """The coarsest grid that float values (n,) lie on, bit for bit; None where there is none.
+
+    Args:
+        counts: how many of them each channel has, in order.
+    """
+    if values.dtype == torch.float64 or not values.is_floating_point() or not len(values):
+        return None
+    plain = values.float().numpy()
+    if not np.isfinite(plain).all() or not plain.any():
+        return None
+    for sizes in (np.array([len(plain)]), counts):
+        if 32 * sizes.size + 7 * len(plain) > 20 * len(plain):
+            continue  # scales that cost more than the codes save
+        grid = _on(plain, sizes)
+        if grid is not None:
+            channel = channels(sizes) if grid.scales.size > 1 else None
+            if _same(grid.values(channel, values.dtype), values):
+                return grid
+    return None
+
+
+def channels(counts: Ints) -> Ints:
+    """Which channel each value is of, (n,)."""
+    return np.repeat(np.arange(counts.size), counts)
+
+
+def _on(plain: NDArray[np.float32], sizes: Ints) -> Grid | None:
+    """The greatest common divisor of every channel, if no value is more than 127 times as large."""
+    some = plain != 0
+    channel = channels(sizes)[some]
+    size = np.abs(plain[some])
+    begins = np.flatnonzero(np.diff(channel, prepend=-1))
+    least, most = np.minimum.reduceat(size, begins), np.maximum.reduceat(size, begins)
+    if (most > least * np.float32(LARGEST)).any():
+        return None
+    bits = size.view(np.uint32)
+    exponent = (bits >> 23).astype(np.int64)
+    whole = (bits & 0x7FFFFF).astype(np.int64) | np.where(exponent > 0, 1 << 23, 0)
+    exponent = np.maximum(exponent, 1)
+    lowest = np.minimum.reduceat(exponent, begins)
+    counts = np.diff(np.append(begins, size.size))
+    whole <<= exponent - np.repeat(lowest, counts)
+    step = np.gcd.reduceat(whole, begins)
+    codes = whole // np.repeat(step, counts)
+    largest = int(codes.max())
+    if largest > LARGEST:
+        return None
+    symbols = np.full(plain.size, largest, np.int32)
+    symbols[some] += np.where(plain[some] < 0, -codes, codes).astype(np.int32)
+    symbols[np.signbit(plain) & ~some] = 2 * largest + 1
+    scales = np.zeros(sizes.size, np.float32)
+    scales[channel[begins]] = np.ldexp(step.astype(np.float64), lowest - 150)
+    return Grid(symbols, scales, largest)
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return torch.equal(left.view(torch.uint8), right.view(torch.uint8))

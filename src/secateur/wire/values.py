@@ -1,0 +1,157 @@
+"""Numbers in a row: as codes and scales where they lie on a grid, else as planes of bytes."""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from secateur.wire.adaptive import Kind
+from secateur.wire.grid import LARGEST, Grid, Ints, channels, find
+from secateur.wire.page import Leaf, Page
+from secateur.wire.planes import Bytes, join, split
+
+_BYTE = 256
+_SPAN = 20  # parts of an alphabet of codes; in one of them codes are about equally frequent
+_EIGHT = ("float32", "bfloat16", "scales")  # floats whose exponents have eight bits: a plane
+_USUAL = (112, 136)  # of these exponents
+_SAMPLE = 8192  # numbers that tell whether a plane is noise
+_EVEN = 1.1  # times as many equal pairs as in evenly spread bytes: 7.86 bits a byte
+_TEACHES = 4096  # so small, a plane teaches the next ones even where coding it does not pay
+_NOISE = 0.99  # of eight bits: what is no smaller stays as it is
+
+
+class Form(enum.IntEnum):
+    """How numbers are written."""
+
+    PLANES = 0
+    CODES = 1
+
+
+class Plane(enum.IntEnum):
+    """How a plane of bytes is written."""
+
+    PLAIN = 0
+    CODED = 1
+    CONSTANT = 2
+
+
+def put(page: Page, values: Tensor, counts: Ints, among: str) -> str:
+    """Write values (n,); says how: "float32", "8 bits" ...
+
+    Args:
+        counts: how many of them each channel of the tensor has.
+        among: what kind of tensor they are from: values of one kind teach each other.
+    """
+    name = str(values.dtype).removeprefix("torch.")
+    if not values.numel():
+        return name
+    grid = find(values, counts)
+    page.parameters.number(Form.PLANES if grid is None else Form.CODES)
+    if grid is None:
+        _put_planes(page, split(values), f"{name} {among}")
+        return name
+    page.parameters.number(grid.largest)
+    minus = bool((grid.symbols > 2 * grid.largest).any())
+    page.parameters.number((grid.scales.size > 1) + 2 * minus)
+    _put_planes(page, split(torch.from_numpy(grid.scales)), "scales")
+    page.put(page.weigh(grid.symbols, _codes(grid.largest, minus)))
+    return f"{bits(grid.largest)} bits"
+
+
+def take(leaf: Leaf, counts: Ints, dtype: torch.dtype, among: str) -> Tensor:
+    """Inverse of `put`, with the same `counts` and `among`: values (n,).
+
+    Raises:
+        ValueError: the block says something else.
+    """
+    count = int(counts.sum())
+    if not count:
+        return torch.empty(0, dtype=dtype)
+    if Form(leaf.parameters.number()) is Form.PLANES:
+        name = str(dtype).removeprefix("torch.")
+        return join(_take_planes(leaf, count, dtype.itemsize, f"{name} {among}"), dtype)
+    largest, flags = leaf.parameters.number(), leaf.parameters.number()
+    if not 1 <= largest <= LARGEST or flags > 3 or not dtype.is_floating_point:
+        raise ValueError(f"codes up to {largest} in {dtype}")
+    several, minus = bool(flags & 1), bool(flags & 2)
+    planes = _take_planes(leaf, counts.size if several else 1, 4, "scales")
+    scales: NDArray[np.float32] = join(planes, torch.float32).numpy()
+    if not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise ValueError("a scale is not finite, or below 0")
+    grid = Grid(leaf.take(count, _codes(largest, minus)), scales, largest)
+    return grid.values(channels(counts) if several else None, dtype)
+
+
+def bits(largest: int) -> int:
+    """How many a code up to `largest` needs, as quantisers count them: 1, 2 (never seen), 4 or 8."""
+    return next(b for b, top in ((1, 1), (4, 7), (8, LARGEST)) if largest <= top)
+
+
+def _codes(largest: int, minus: bool) -> Kind:
+    """Codes are numbers: those beside each other are about as frequent, where there are many.
+
+    Args:
+        minus: whether there is a zero with a minus sign, behind all others.
+    """
+    size = 2 * largest + 1 + minus
+    return Kind("codes", 0, size, size // _SPAN)
+
+
+def _plane(name: str, number: int, size: int) -> Kind:
+    """Bytes tell nothing about their neighbours; exponents of weights are those of 2^-15 to 2^8."""
+    exponents = number == size - 1 and name.partition(" ")[0] in _EIGHT
+    return Kind(name, number, _BYTE, 0, *(_USUAL if exponents else (0, 0)))
+
+
+def _put_planes(page: Page, planes: list[Bytes], name: str) -> None:
+    for number, plane in enumerate(planes):
+        kind = _plane(name, number, len(planes))
+        if (plane == plane[0]).all():
+            page.parameters.number(Plane.CONSTANT)
+            page.parameters.number(int(plane[0]))
+            continue
+        coded = None
+        if not _is_noise(plane, page.memory.seen(kind)):
+            coded = page.weigh(plane.astype(np.int32), kind)
+        if coded is not None and coded.bits < _NOISE * 8 * plane.size:
+            page.parameters.number(Plane.CODED)
+            page.put(coded)
+        else:
+            page.parameters.number(Plane.PLAIN)
+            page.plain += plane.tobytes()
+            if plane.size <= _TEACHES:
+                page.saw(plane, kind)
+
+
+def _take_planes(leaf: Leaf, count: int, size: int, name: str) -> list[Bytes]:
+    planes: list[Bytes] = []
+    for number in range(size):
+        kind = _plane(name, number, size)
+        match Plane(leaf.parameters.number()):
+            case Plane.PLAIN:
+                planes.append(np.frombuffer(leaf.plain.raw(count), np.uint8))
+                if count <= _TEACHES:
+                    leaf.saw(planes[-1], kind)
+            case Plane.CODED:
+                planes.append(leaf.take(count, kind).astype(np.uint8))
+            case Plane.CONSTANT:
+                byte = leaf.parameters.number()
+                if byte >= _BYTE:
+                    raise ValueError(f"{byte} is no byte")
+                planes.append(np.full(count, byte, np.uint8))
+    return planes
+
+
+def _is_noise(plane: Bytes, before: Ints) -> bool:
+    """Whether a plane, and what its kind showed before, look so random that coding need not be tried.
+
+    Of bytes that are evenly spread, one pair in 256 is equal; this is told from few of them already.
+    """
+    seen = before + np.bincount(plane[:: max(1, plane.size // _SAMPLE)], minlength=_BYTE)
+    count = int(seen.sum())
+    equal = int((seen * (seen - 1)).sum())
+    return count >= _BYTE and equal * _BYTE < _EVEN * count * (count - 1)
