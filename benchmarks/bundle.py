@@ -176,7 +176,7 @@ def _row(case: Case, folder: Path, nncodec: Path | None) -> dict[str, Any]:
     codes = _codes(case)
     if case.bits is not None:
         others["safetensors, codes as int8 and scales"] = _zstd(codes)
-    if nncodec is not None:
+    if nncodec is not None and case.bits is not None:  # it rounds all floats
         others["NNCodec"] = _nncodec(nncodec, codes, folder)
     pack = _fastest(lambda: sec.pack(case.small, path, plan=case.plan, model=case.model))
     unpack = _fastest(lambda: sec.unpack(path, case.dense))

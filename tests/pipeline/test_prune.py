@@ -40,7 +40,7 @@ def test_it_prunes_to_the_budget_and_tells_all() -> None:
     assert dense["macs"] == count_macs(model, x[:1])
     assert pruned["macs"] == count_macs(result.model, x[:1]) <= 0.5 * dense["macs"]
     assert pruned["params"] == count_params(result.model)
-    assert pruned["packed_bytes"] is None
+    assert 0 < pruned["packed_bytes"] < dense["packed_bytes"]
     assert result.measures["budgets"][0]["met"] is True
     assert list(pruned["accuracy"]) == ["oneshot", "recalibrated", "finetuned"]
     test = data().test.batches(50)
@@ -220,13 +220,14 @@ def test_what_makes_no_sense_is_refused(error: type, words: str, choices: dict[s
 
 @pytest.mark.parametrize("method", ["taylor", "fair", "flexrel?delta=0.5"])
 def test_budgets_that_must_be_measured_hold_by_the_measured_number(method: str) -> None:
-    to = ["memory=0.9", "accuracy=-20", "macs=0.9"]
+    to = ["memory=0.9", "bytes=0.9", "accuracy=-20", "macs=0.9"]
     result = sec.prune(net(), data=data(), to=to, method=method, granularity="channels")
     verdicts = {verdict["quantity"]: verdict for verdict in result.measures["budgets"]}
     dense, pruned = result.measures["dense"], result.measures["pruned"]
     assert all(verdict["met"] for verdict in verdicts.values())
     assert result.holds
     assert pruned["peak_memory_bytes"] <= 0.9 * dense["peak_memory_bytes"]
+    assert pruned["packed_bytes"] <= 0.9 * dense["packed_bytes"]
     last = list(pruned["accuracy"].values())[-1]["value"]
     assert 100 * (last - dense["accuracy"]["value"]) >= -20
     assert result.plan.about["search"]

@@ -142,8 +142,8 @@ class Prune:
         list[str] | None,
         Option(
             metavar="BUDGET",
-            help="What must hold, as what is kept: macs=0.5, params=200k, units=0.4, memory=2MB, "
-            "latency=0.5, accuracy=-1.0 (points that may be lost); may be given several times.",
+            help="What must hold, as what is kept: macs=0.5, params=200k, units=0.4, bytes=200kB, "
+            "memory=2MB, latency=0.5, accuracy=-1.0 (points that may be lost); may be given several times.",
         ),
     ] = None
     granularity: Granularity = "channels"

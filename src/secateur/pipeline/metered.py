@@ -13,6 +13,7 @@ from secateur.cost import latency, peak_memory_bytes
 from secateur.errors import BudgetError, DataError
 from secateur.measure import Measured, search
 from secateur.pipeline.job import Job
+from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report
 from secateur.pipeline.recovery import judge, repair
 from secateur.pipeline.source import Source
@@ -22,6 +23,7 @@ from secateur.types.plan import Plan
 from secateur.types.scores import Scores
 
 _NOISE = 0.03  # by which a second measurement of a latency may be above the first
+_REPAIRED = 0.01  # by which other weights of the same shapes may take more bytes
 
 
 def decided(
@@ -66,20 +68,27 @@ def _strictness(budget: Budget) -> float:
 
 
 def _ceiling(budget: Budget, model: nn.Module, example: Any) -> Measured:
-    """A budget on what a network costs."""
-    match budget.quantity:
-        case "memory":
-            dense = float(peak_memory_bytes(model, example))
-            return Measured(
-                budget, lambda _, small: (dense, float(peak_memory_bytes(small, example)))
+    """A budget on what a network costs: bytes, memory or latency."""
+    if budget.quantity == "bytes":
+        return Measured(budget, _bundled(model, budget), _REPAIRED)
+    if budget.quantity == "latency":
+        return Measured(budget, _timed(model, example), _NOISE)
+    dense = float(peak_memory_bytes(model, example))
+    return Measured(budget, lambda _, small: (dense, float(peak_memory_bytes(small, example))))
+
+
+def _bundled(model: nn.Module, budget: Budget) -> Callable[[Plan, nn.Module], tuple[float, float]]:
+    """Both networks as bundles."""
+
+    def read(plan: Plan, small: nn.Module) -> tuple[float, float]:
+        (dense, pruned), why = packed((model, small), plan)
+        if dense is None or pruned is None:
+            raise BudgetError(
+                f"cannot be measured: {why['unmeasured']['packed_bytes']}", where=str(budget)
             )
-        case "latency":
-            return Measured(budget, _timed(model, example), _NOISE)
-    raise BudgetError(
-        f"{budget.quantity} cannot be measured here",
-        where=str(budget),
-        hint=f"{', '.join(COUNTED)}",
-    )
+        return float(dense), float(pruned)
+
+    return read
 
 
 def _timed(model: nn.Module, example: Any) -> Callable[[Plan, nn.Module], tuple[float, float]]:
