@@ -20,7 +20,9 @@ _lib = torch.library.Library("torchvision", "DEF")  # what torchvision lacks bes
 for _name in ("nms", "qnms"):
     _lib.define(_name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-for _ in range(50):  # data sets, federated learning, logging: imported at once, and no part of coding
+for _ in range(
+    50
+):  # data sets, federated learning, logging: imported at once, and no part of coding
     try:
         from nncodec import nnc
     except ModuleNotFoundError as error:

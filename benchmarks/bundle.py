@@ -44,7 +44,7 @@ from networks import parts, trained
 from torch import Tensor, nn
 
 import secateur as sec
-from secateur import demo
+from secateur import demo, models
 from secateur.files import write_text
 from secateur.learn.quantize import Quantizer, along
 from secateur.mask.check import named_tensors
@@ -125,13 +125,10 @@ def _vgg() -> Case:
 
 
 def _mobilenet(weights: Path) -> Case:
-    from torchvision.models import mobilenet_v2
-
     from tests.zoo.shim import shim_torchvision
 
-    shim_torchvision()
-
-    model = mobilenet_v2().eval()
+    shim_torchvision()  # before torchvision is imported
+    model = models.load("torchvision:mobilenet_v2")
     model.load_state_dict(torch.load(weights, weights_only=True))
     small, plan = _pruned(model, torch.zeros(1, 3, 224, 224), sec.Channels(), sec.macs(0.5))
     name = "MobileNetV2, channels cut to half the MACs, 8 bits"

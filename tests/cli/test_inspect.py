@@ -48,7 +48,12 @@ def test_a_network_without_an_input(tmp_path: Path) -> None:
 def test_methods_lists_the_tables(tmp_path: Path) -> None:
     listed = document(secateur("methods", "--json", cwd=tmp_path))
     assert [row["name"] for row in listed["saliencies"]] == list(SALIENCIES)
-    assert {row["name"] for row in listed["allocators"]} == {"ranked", "uniform", "tolerance"}
+    assert {row["name"] for row in listed["allocators"]} == {
+        "ranked",
+        "uniform",
+        "knapsack",
+        "tolerance",
+    }
     kinds = {"channels", "heads", "experts", "weights", "kernels", "block"}
     assert {row["name"] for row in listed["granularities"]} == kinds
     assert all(row["about"] for rows in listed.values() for row in rows)

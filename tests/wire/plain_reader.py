@@ -225,6 +225,8 @@ class Block:
             if k in (0, n):
                 return [k == n] * n
             return [bool(self.ans.symbol(chance(k, n))) for _ in range(n)]
+        if way == 4:
+            return self.lines(n)
         width, k = self.parameters.number(), self.parameters.number()
         rows = [[False] * width for _ in range(n // width)]
         for column in range(width):
@@ -232,6 +234,21 @@ class Block:
                 left = max(0, k - sum(row[:column]))
                 row[column] = bool(self.ans.symbol(chance(left, width - column)))
         return [bit for row in rows for bit in row]
+
+    def lines(self, n: int) -> list[bool]:
+        width, across, trust, k = (self.parameters.number() for _ in range(4))
+        table = [[False] * width for _ in range(n // width)]
+        count, length = (width, n // width) if across else (n // width, width)
+        kept = [0] * length
+        for line in range(count):
+            for place in range(length):
+                stays = (kept[place] * 2**16 + trust * (k * 2**16 // n)) * 2**8 // (line + trust)
+                stays = min(max(stays, 1), TOTAL - 1)
+                bit = self.ans.symbol([TOTAL - stays, stays])
+                row, column = (place, line) if across else (line, place)
+                table[row][column] = bool(bit)
+                kept[place] += bit
+        return [bit for row in table for bit in row]
 
     def values(
         self,

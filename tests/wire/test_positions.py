@@ -59,6 +59,12 @@ def _drawn(rows: int, n: int, k: int) -> np.ndarray:
     return stay.reshape(-1)
 
 
+def _uneven(rows: int, n: int) -> np.ndarray:
+    """Rows that keep nearly all, or nearly nothing."""
+    draw = np.random.default_rng(0)
+    return (draw.random((rows, n)) < draw.choice([0.02, 0.98], (rows, 1))).reshape(-1)
+
+
 @pytest.mark.parametrize(
     ("stay", "widths", "way", "bits"),
     [
@@ -67,6 +73,8 @@ def _drawn(rows: int, n: int, k: int) -> np.ndarray:
         (_drawn(1, 200_000, 20_000), (), Way.INDEX, positions.index_bits(200_000, 20_000)),
         (_drawn(1, 20_000, 10_000), (), Way.BITMAP, 20_000),
         (np.repeat(_drawn(1, 20, 10), 1000), (), Way.RUNS, 11 * 16),
+        (np.tile(_drawn(1, 50, 10), 100), (50,), Way.LINES, 500),
+        (_uneven(100, 60), (60, 4), Way.LINES, 1600),
         (np.ones(10_000, np.bool_), (), Way.INDEX, 0),
         (np.zeros(10_000, np.bool_), (), Way.INDEX, 0),
         (np.zeros(0, np.bool_), (), Way.BITMAP, 0),
@@ -94,6 +102,12 @@ def test_log_binomials() -> None:
         ((0, 3, 0, 0), "no rows"),
         ((0, 3, 3, 1), "no rows"),
         ((0, 3, 5, 6), "no rows"),
+        ((0, 4, 3, 0, 4, 2), "no lines"),
+        ((0, 4, 5, 2, 4, 2), "no lines"),
+        ((0, 4, 5, 0, 0, 2), "no lines"),
+        ((0, 4, 10, 0, 4, 2), "no lines"),
+        ((0, 4, 5, 0, 4, 10), "lines that keep"),
+        ((0, 4, 5, 1, 4, 7), "7 positions are announced"),
         ((0, 1, 100), "run lengths"),
         ((0, 0), "announced"),
     ],

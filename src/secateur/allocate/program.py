@@ -43,7 +43,7 @@ class Limit:
     most: float
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Expression:
     """constant + sum of coefficients x columns; it is never negative."""
 
@@ -51,7 +51,7 @@ class _Expression:
     terms: dict[int, float]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Program:
     """Columns and rows, as they come."""
 

@@ -62,7 +62,7 @@ class Trial:
         return all(one.held(dense, reached) for one, dense, reached in self.readings)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Search:
     """One way through plans of one scoring, with all that was tried."""
 

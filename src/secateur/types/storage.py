@@ -214,7 +214,10 @@ def _modules(entry: Sequence[str], size: int) -> tuple[str, ...]:
     """One module of one list for each unit, in order, or none."""
     lists = {name.rpartition(".")[0] for name in entry}
     numbers = [name.rpartition(".")[2] for name in entry]
-    if entry and (len(lists) != 1 or numbers != [str(i) for i in range(size)]):
+    # counted first: a header may say that there are as many as memory does not hold
+    if entry and (len(entry), len(lists)) != (size, 1):
+        raise ValueError(f"{size} units are not {len(entry)} modules of {len(lists)} lists")
+    if entry and numbers != [str(i) for i in range(size)]:
         raise ValueError(f"{size} units are not the modules {', '.join(entry)[:200]}")
     return tuple(entry)
 

@@ -61,8 +61,8 @@ def load(
         header = bundle.header
         fresh = network(header)
         tensors = named_tensors(fresh)
-        cut = bundle.cut(_most(fresh, tensors))
         as_packed = _fits(header, tensors, Cut()) is None
+        cut = bundle.cut(bundle.plausible if as_packed else _most(fresh, tensors))
         differs = None if as_packed else _fits(header, tensors, cut)
         if differs is not None:
             raise FileError(differs, where=str(path), hint=_HINT)

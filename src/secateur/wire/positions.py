@@ -1,15 +1,21 @@
-"""Which of many stay, as few bits as that takes: a bitmap, run lengths, or an index k of n.
+"""Which of many stay, as few bits as that takes: a bitmap, run lengths, an index k of n, or lines.
 
 An index is coded place by place, each with the probability that is left: of a row in which exactly k of
 n stay and so far j of i did, the next one stays with (k - j) / (n - i). That adds up to log2 C(n, k) for
 every row, whichever stay. One long row takes k / n throughout, which costs a few bits more.
+
+Lines are rows, or columns, of which each is expected to keep what those before it kept: of the pixels at
+the rim of an image every neuron drops the same. Of r lines that kept place j so often as c_j, with density
+d = k / n, the next one keeps it with (c_j + A d) / (r + A). That is below log2 C(n, k) where lines are alike.
 """
 
 from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +29,7 @@ Bools = NDArray[np.bool_]
 
 _ROW = 4096  # units of a row of an index at most
 _ROWS = 1 << 24  # units of all rows at most
+_TRUSTS = (4, 16, 64)
 _RUNS = Kind("runs", 0, 256)
 
 
@@ -33,6 +40,22 @@ class Way(enum.IntEnum):
     RUNS = 1
     INDEX = 2
     ROWS = 3
+    LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A table of positions and how its lines are taken.
+
+    Attributes:
+        width: of the table, whose rows follow each other.
+        across: its columns are the lines, instead of its rows.
+        trust: A of the formula: after so many lines, half of what is expected is what was seen.
+    """
+
+    width: int
+    across: bool
+    trust: int
 
 
 def index_bits(n: int, k: int) -> float:
@@ -45,10 +68,13 @@ def put(page: Page, stay: Bools, widths: Iterable[int] = ()) -> Way:
     """Write which stay, bool (n,), in the way that takes least.
 
     Args:
-        widths: of rows that may keep equally many each; those that do not divide n are passed over.
+        widths: of rows that may keep equally many each, or alike; those that do not divide n are passed
+            over.
     """
+    widths = tuple(widths)
     n, k = stay.size, int(np.count_nonzero(stay))
     costs: list[tuple[float, Way, int]] = [(8.0 * -(-n // 8), Way.BITMAP, 0)]
+    lines: list[tuple[float, _Lines]] = []
     if 0 < k < n:
         overhead = 0.5 * math.log2(2 * math.pi * k * (n - k) / n + 1)
         costs.append((index_bits(n, k) + overhead + 8, Way.INDEX, 0))
@@ -57,13 +83,15 @@ def put(page: Page, stay: Bools, widths: Iterable[int] = ()) -> Way:
             for width in widths
             if (each := _in_each(stay, width)) is not None
         ]
+        lines = [found for width in widths for found in _lines(stay, width)]
+        costs += [(bits + 40, Way.LINES, place) for place, (bits, _) in enumerate(lines)]
         runs = _runs(stay)
         weighed = page.weigh(_as_bytes(runs), _RUNS) if runs.size * 8 < min(costs)[0] else None
         if weighed is not None:
             costs.append((weighed.bits + 16, Way.RUNS, 0))
     else:
         costs.append((0.0, Way.INDEX, 0))
-    _, way, width = min(costs)
+    _, way, chosen = min(costs)
     page.parameters.number(way)
     match way:
         case Way.BITMAP:
@@ -76,9 +104,11 @@ def put(page: Page, stay: Bools, widths: Iterable[int] = ()) -> Way:
             if 0 < k < n:
                 page.coded.put(stay.astype(np.int32), _chances(k, n))
         case Way.ROWS:
-            page.parameters.number(width)
-            page.parameters.number(k * width // n)
-            _put_rows(page, stay.reshape(-1, width))
+            page.parameters.number(chosen)
+            page.parameters.number(k * chosen // n)
+            _put_rows(page, stay.reshape(-1, chosen))
+        case Way.LINES:
+            _put_lines(page, stay, k, lines[chosen][1])
     return way
 
 
@@ -114,6 +144,8 @@ def take(leaf: Leaf, n: int) -> Bools:
             if not 0 < k <= width <= _ROW or n % width or n > _ROWS:
                 raise ValueError(f"no rows of {width} that keep {k} of {n}")
             return _take_rows(leaf, n // width, width, k).reshape(-1)
+        case Way.LINES:
+            return _take_lines(leaf, n)
 
 
 def _in_each(stay: Bools, width: int) -> int | None:
@@ -142,6 +174,66 @@ def _take_rows(leaf: Leaf, count: int, width: int, k: int) -> Bools:
         left = np.maximum(left - bits, 0)
     _check(int(np.count_nonzero(rows)), k * count)
     return rows
+
+
+def _lines(stay: Bools, width: int) -> list[tuple[float, _Lines]]:
+    """What lines cost, of both directions, in bits: the formula's chances multiplied are Beta functions."""
+    n, k = stay.size, int(np.count_nonzero(stay))
+    if not 1 < width < n or n % width or n > _ROWS:
+        return []
+    table, found = stay.reshape(-1, width), []
+    for across in (False, True):
+        count = table.shape[across]
+        if not 1 < count <= _ROW:
+            continue
+        seen = Counter(np.count_nonzero(table, axis=int(across)).tolist())
+        for trust in _TRUSTS:
+            a, b = trust * k / n, trust * (n - k) / n
+            bits = sum(
+                columns * (_log_beta(a, b) - _log_beta(kept + a, count - kept + b))
+                for kept, columns in seen.items()
+            )
+            found.append((bits / math.log(2.0), _Lines(width, across, trust)))
+    return found
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def _put_lines(page: Page, stay: Bools, k: int, how: _Lines) -> None:
+    page.parameters.number(how.width)
+    page.parameters.number(how.across)
+    page.parameters.number(how.trust)
+    page.parameters.number(k)
+    table = stay.reshape(-1, how.width)
+    kept = np.zeros(table.shape[not how.across], np.int64)
+    for number, line in enumerate(table.T if how.across else table):
+        page.coded.put(line.astype(np.int32), _expected(kept, number, k, stay.size, how.trust))
+        kept += line
+
+
+def _take_lines(leaf: Leaf, n: int) -> Bools:
+    width, across, trust, k = (leaf.parameters.number() for _ in range(4))
+    if not 1 < width < n or n % width or n > _ROWS or across > 1 or not 1 <= trust <= _ROW:
+        raise ValueError(f"no lines of a table that is {width} wide, of {n}")
+    shape = (width, n // width) if across else (n // width, width)
+    if not 0 < k < n or shape[0] > _ROW:
+        raise ValueError(f"{shape[0]} lines that keep {k} of {n}")
+    lines, kept = np.empty(shape, np.bool_), np.zeros(shape[1], np.int64)
+    for number, line in enumerate(lines):
+        line[:] = leaf.coded.take(shape[1], _expected(kept, number, k, n, trust))
+        kept += line
+    _check(int(kept.sum()), k)
+    return (lines.T if across else lines).reshape(-1)
+
+
+def _expected(kept: Ints, lines: int, k: int, n: int, trust: int) -> Ints:
+    """Frequencies (m, 2) of (leaves, stays) at each place of a line, after so many lines."""
+    density = (k << 16) // n
+    stays = ((kept << 16) + trust * density) * (TOTAL >> 16) // (lines + trust)
+    stays = np.clip(stays, 1, TOTAL - 1)
+    return np.stack([TOTAL - stays, stays], axis=-1)
 
 
 def _chances(left: int | Ints, of: int) -> Ints:

@@ -31,11 +31,13 @@ class Bundle:
 
     Attributes:
         header: read and checked against the length of the file.
+        plausible: how much a file of this length may hold where no network says it; see `stored`.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file, self._digest = path, file, hashlib.sha256()
         self._memory, self._left = Memory(), path.stat().st_size
+        self.plausible = _PLAUSIBLE * self._left + _SPARE
         magic = self._next(len(MAGIC))
         if magic[:3] != MAGIC[:3]:
             raise FileError("is not a bundle", where=str(path), hint=_HINT)
@@ -148,7 +150,7 @@ def stored(paths: Sequence[str | Path]) -> Stored | None:
     path = Path(paths[0])
     with opened(path) as bundle:
         older = base_of(bundle, paths[1:])
-        most = _PLAUSIBLE * path.stat().st_size + _SPARE
+        most = bundle.plausible
         size = sum(entry.bytes for entry in bundle.header.entries)
         if size > most:
             raise FileError(
