@@ -267,13 +267,34 @@ class Block:
             return self.planes(n, size, turned, f"{name} {among}")
         largest, flags = self.parameters.number(), self.parameters.number()
         scales = self.planes(channels if flags & 1 else 1, 4, True, "scales")
-        size = 2 * largest + 1 + (flags >> 1)
-        symbols = self.coded(n, ("codes", 0, size, size // 20))
+        size = 2 * largest + 1 + (flags >> 1 & 1)
+        if flags & 4:
+            symbols = self.chains(channel, channels, size)
+        else:
+            symbols = self.coded(n, ("codes", 0, size, size // 20))
         found = []
         for symbol, c in zip(symbols, channel, strict=True):
             scale = struct.unpack("<f", struct.pack("<I", scales[c if flags & 1 else 0]))[0]
             value = -0.0 if symbol > 2 * largest else (symbol - largest) * scale
             found.append(bits_of(value, name))
+        return found
+
+    def chains(self, channel: list[int], channels: int, size: int) -> list[int]:
+        places = [[i for i, c in enumerate(channel) if c == row] for row in range(channels)]
+        seen = [[0] * size for _ in range(size + 1)]
+        before, found = [size] * channels, [0] * len(channel)
+        for step in range(max(map(len, places))):
+            followed = []
+            for row in range(channels):
+                if step < len(places[row]):
+                    weight = [2 * s + 1 for s in seen[before[row]]]
+                    expected = [1 + w * (TOTAL - size) // sum(weight) for w in weight]
+                    expected[expected.index(max(expected))] += TOTAL - sum(expected)
+                    symbol = self.ans.symbol(expected)
+                    followed.append((before[row], symbol))
+                    found[places[row][step]] = before[row] = symbol
+            for last, symbol in followed:
+                seen[last][symbol] += 1
         return found
 
     def planes(self, n: int, size: int, turned: bool, name: str) -> list[int]:

@@ -184,8 +184,8 @@ def _lines(stay: Bools, width: int) -> list[tuple[float, _Lines]]:
     table, found = stay.reshape(-1, width), []
     for across in (False, True):
         count = table.shape[across]
-        if not 1 < count <= _ROW:
-            continue
+        if not 1 < count <= min(_ROW, 2 * n // count):
+            continue  # many short lines take long, and tell little
         seen = Counter(np.count_nonzero(table, axis=int(across)).tolist())
         for trust in _TRUSTS:
             a, b = trust * k / n, trust * (n - k) / n

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from secateur.wire import chains
 from secateur.wire.adaptive import Kind
 from secateur.wire.grid import LARGEST, Grid, Ints, channels, find
 from secateur.wire.page import Leaf, Page
@@ -56,9 +57,17 @@ def put(page: Page, values: Tensor, counts: Ints, among: str) -> str:
         return name
     page.parameters.number(grid.largest)
     minus = bool((grid.symbols > 2 * grid.largest).any())
-    page.parameters.number((grid.scales.size > 1) + 2 * minus)
+    kind = _codes(grid.largest, minus)
+    coded, steps = page.weigh(grid.symbols, kind), None
+    if chains.fits(counts, kind.size):
+        cost, steps = chains.weigh(grid.symbols, counts, kind.size)
+        steps = steps if cost < coded.bits else None
+    page.parameters.number((grid.scales.size > 1) + 2 * minus + 4 * (steps is not None))
     _put_planes(page, split(torch.from_numpy(grid.scales)), "scales")
-    page.put(page.weigh(grid.symbols, _codes(grid.largest, minus)))
+    if steps is None:
+        page.put(coded)
+    else:
+        chains.put(page.coded, steps)
     return f"{bits(grid.largest)} bits"
 
 
@@ -75,14 +84,18 @@ def take(leaf: Leaf, counts: Ints, dtype: torch.dtype, among: str) -> Tensor:
         name = str(dtype).removeprefix("torch.")
         return join(_take_planes(leaf, count, dtype.itemsize, f"{name} {among}"), dtype)
     largest, flags = leaf.parameters.number(), leaf.parameters.number()
-    if not 1 <= largest <= LARGEST or flags > 3 or not dtype.is_floating_point:
+    if not 1 <= largest <= LARGEST or flags > 7 or not dtype.is_floating_point:
         raise ValueError(f"codes up to {largest} in {dtype}")
     several, minus = bool(flags & 1), bool(flags & 2)
     planes = _take_planes(leaf, counts.size if several else 1, 4, "scales")
     scales: NDArray[np.float32] = join(planes, torch.float32).numpy()
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise ValueError("a scale is not finite, or below 0")
-    grid = Grid(leaf.take(count, _codes(largest, minus)), scales, largest)
+    kind = _codes(largest, minus)
+    if flags & 4 and not chains.fits(counts, kind.size):
+        raise ValueError(f"{kind.size} symbols in {counts.size} channels are no chains")
+    symbols = chains.take(leaf.coded, counts, kind.size) if flags & 4 else leaf.take(count, kind)
+    grid = Grid(symbols, scales, largest)
     return grid.values(channels(counts) if several else None, dtype)
 
 
