@@ -73,7 +73,7 @@ def largest_factor(curve: Curve, target: float) -> float:
     Between the last factor that reaches the target and the next one, accuracy is taken to fall on a
     straight line.
     """
-    return _at_target(curve, curve.factors, target)
+    return at_target(curve, curve.factors, target)
 
 
 def bandwidth_saved(
@@ -96,12 +96,12 @@ def bandwidth_saved(
 
     Source: FlexRel (Chiasserini et al., arXiv 2405.13088); the index cost is ours.
     """
-    mine = _at_target(ours, ours.bits(value_bits, index=index), target)
-    theirs = _at_target(other, other.bits(value_bits, index=index), target)
+    mine = at_target(ours, ours.bits(value_bits, index=index), target)
+    theirs = at_target(other, other.bits(value_bits, index=index), target)
     return 1.0 - mine / theirs
 
 
-def _at_target(curve: Curve, values: Sequence[float], target: float) -> float:
+def at_target(curve: Curve, values: Sequence[float], target: float) -> float:
     """The value where the curve last reaches the target, by straight lines between its points."""
     reached = [i for i, accuracy in enumerate(curve.accuracy) if accuracy >= target]
     last = reached[-1] if reached else 0
