@@ -1,6 +1,6 @@
 """DPP against dense, magnitude, random and gradually pruned networks, at equal k of n in every row.
 
-    python benchmarks/dpp.py            # writes benchmarks/results/dpp.json; about two hours of one core
+    python benchmarks/dpp.py            # writes benchmarks/results/dpp.json; 2 1/2 hours of one core
     python benchmarks/dpp.py --only lenet300 --out build/dpp-lenet300.json
 
 LeNet-300-100 (single weights), LeNet-5 (single weights; kernels) and ResNet-20 of width 8 (filters) on
@@ -8,7 +8,10 @@ demo:fashion-mini, three seeds. Every way trains for the same number of epochs, 
 and a cosine:
 
     dense         all units
-    dpp           k of n learned with the weights, from scratch; also with 8, 4, 2 and 1 bit weights
+    dpp           k of n learned with the weights, from scratch; Gumbel noise at scale 1
+    dpp, quiet    the same with noise at scale 0.1; also with 8, 4, 2 and 1 bit weights
+    dpp, settled  as quiet, and in the last half of the epochs the likeliest mask in the place of a draw
+                  (filters only)
     magnitude     the dense network, its k largest of every row; nothing trained afterwards
     fine-tuned    the same, trained again for as many epochs
     gradual       from scratch; k falls from n along a cubic over three quarters of the epochs, each time
@@ -16,7 +19,14 @@ and a cosine:
     random        k of n drawn once, trained from scratch
 
 k is the same in all: the largest whole number within the share of a row, and at least one. Accuracy on
-2,000 test images. Bytes: values at their bits, log2 C(n, k) a row, scales; the rest in float32.
+2,000 test images; in every way, the dense one too, after the statistics of BatchNorms were taken anew
+from 2,048 training images through the masked network, as `secateur prune` does ("not recalibrated" is
+the accuracy before; networks without BatchNorm have one and the same). Bytes: values at their bits,
+log2 C(n, k) a row, scales; the rest in float32.
+
+Noise, rate of the logits and share to settle were tried on the 1,500 held-out training images, never
+on test images, at one seed: noise 1 and 0.1, rates of 10, 30 and 100 times that of the weights, none or a
+third to two thirds settled (docs/log.md, 2026-11-22). Quieter noise is what helps; the rate of 100 stays.
 A killed run goes on where it was; several runs with --only can be joined with --join.
 """
 
@@ -27,7 +37,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +52,13 @@ from secateur import demo
 from secateur.cost.coded import coded
 from secateur.files import write_text
 from secateur.granularity import Granularity
-from secateur.learn import Normal, Quantizer, Usual
+from secateur.learn import Normal, Quantizer, Sampler, Usual
 from secateur.learn.sampler import most_likely
 from secateur.pipeline.environment import environment
 from secateur.recipes import Dpp, Question
 from secateur.recipes.begin import Scratch
 from secateur.recipes.shares import units_per_row
+from secateur.recover import recalibrate
 from secateur.recover.epochs import Epochs
 from secateur.recover.loop import train
 from secateur.recover.remask import remask
@@ -56,6 +67,7 @@ from secateur.types.seed import derive
 
 OUT = Path("benchmarks/results/dpp.json")
 BATCH = 128
+RECALIBRATED = 16  # batches of training images that the statistics of BatchNorms are taken from
 ADAM = sec.AdamW(weight_decay=0.0)
 
 
@@ -69,17 +81,28 @@ class Case:
     shares: tuple[float, ...]
     epochs: int
     bits: Mapping[float, tuple[int, ...]]  # by share
+    learned: tuple[str, ...] = ("dpp", "dpp, quiet")
 
 
 ALL = (8, 4, 2, 1)
 CASES = (
     Case("lenet300", "weights", sec.Weights(), (0.3, 0.1, 0.05), 20,
          {0.3: ALL, 0.1: ALL, 0.05: ALL}),
-    Case("lenet5", "weights", sec.Weights(), (0.3, 0.1, 0.05), 6, {}),
-    Case("lenet5", "kernels", sec.Kernels(), (0.3, 0.1, 0.05), 6, {0.1: ALL}),
-    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 6, {}),
+    Case("lenet5", "weights", sec.Weights(), (0.3, 0.1, 0.05), 6,
+         {0.3: ALL, 0.1: ALL, 0.05: ALL}),
+    Case("lenet5", "kernels", sec.Kernels(), (0.3, 0.1, 0.05), 6,
+         {0.3: ALL, 0.1: ALL, 0.05: ALL}),
+    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 6, {},
+         ("dpp", "dpp, quiet", "dpp, settled")),
 )  # fmt: skip
 WAYS = ("magnitude", "fine-tuned", "gradual", "random")
+QUIET = Sampler(noise=0.1)
+DPP: Mapping[str, Dpp] = {
+    "dpp": Dpp(optimizer=ADAM),
+    "dpp, quiet": Dpp(optimizer=ADAM, sampler=QUIET),
+    "dpp, settled": Dpp(optimizer=ADAM, sampler=QUIET, settle=0.5),
+}
+FEW_BITS = "dpp, quiet"  # the way that weights of few bits are learned in
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -87,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--only", nargs="*", default=sorted({case.network for case in CASES}))
-    parser.add_argument("--ways", nargs="*", default=["dense", "dpp", *WAYS])
+    parser.add_argument("--ways", nargs="*", default=["dense", *DPP, *WAYS])
     parser.add_argument("--join", nargs="*", type=Path, default=[])
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -123,15 +146,19 @@ def _cells(
     for share in case.shares:
         keep = {g.name: _k(g, share) for g in groups}
         wanted: list[tuple[str, int, Callable[[], dict[str, Any]]]] = [
-            ("dense", 32, lambda: {"accuracy": right(trained_dense())}),  # once: its share is 1
-            ("dpp", 32, lambda keep=keep: by_dpp(case, shape, groups, keep, seed, None)),
+            ("dense", 32, lambda: judged(trained_dense(), whole(groups))),  # once: its share is 1
+            *(
+                (way, 32, lambda way=way, keep=keep: by_dpp(
+                    way, case, shape, groups, keep, seed, None))
+                for way in case.learned
+            ),
             *(
                 (way, 32, lambda way=way, keep=keep: by(way, case, groups, keep, seed, trained_dense))
                 for way in WAYS
             ),
             *(
-                ("dpp", bits, lambda bits=bits, keep=keep: by_dpp(
-                    case, shape, groups, keep, seed, bits))
+                (FEW_BITS, bits, lambda bits=bits, keep=keep: by_dpp(
+                    FEW_BITS, case, shape, groups, keep, seed, bits))
                 for bits in case.bits.get(share, ())
             ),
         ]  # fmt: skip
@@ -149,7 +176,7 @@ def _cells(
 
 
 def by_dpp(
-    case: Case, shape: nn.Module, groups: sec.Groups, keep: Mapping[str, int], seed: int,
+    way: str, case: Case, shape: nn.Module, groups: sec.Groups, keep: Mapping[str, int], seed: int,
     bits: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Masks and weights learned together."""
@@ -158,7 +185,7 @@ def by_dpp(
     if units_per_row(groups, Usual(), (budget,)) != dict(keep):
         raise SystemExit("k is not the same in every way")
     notes: list[Mapping[str, Any]] = []
-    recipe = Dpp(epochs=case.epochs, bits=bits, optimizer=ADAM, seed=seed)
+    recipe = replace(DPP[way], epochs=case.epochs, bits=bits, seed=seed)
     question = Question(
         shape,
         groups,
@@ -174,7 +201,7 @@ def by_dpp(
         learned.plan, None if bits is None else Quantizer(bits), learned.plan.about["rows, n and k"]
     )
     return {
-        "accuracy": judged(learned.network, learned.plan),
+        **judged(learned.network, learned.plan),
         "bytes": size.bytes,
         "compression": round(size.compression, 2),
         "epochs": notes if bits is None and seed == SEEDS[0] else [],
@@ -190,15 +217,15 @@ def by(
         plan, model = largest(dense(), groups, keep), deepcopy(dense())
         if way == "fine-tuned":
             model = learn(model, case.epochs, seed, lambda _: plan)
-        return {"accuracy": judged(model, plan)}
+        return judged(model, plan)
     model = fresh(case, seed)
     if way == "random":
         plan = drawn(groups, keep, seed)
-        return {"accuracy": judged(learn(model, case.epochs, seed, lambda _: plan), plan)}
+        return judged(learn(model, case.epochs, seed, lambda _: plan), plan)
     model = learn(
         model, case.epochs, seed, lambda epoch: gradual(model, groups, keep, epoch, case.epochs)
     )
-    return {"accuracy": judged(model, largest(model, groups, keep))}
+    return judged(model, largest(model, groups, keep))
 
 
 def fresh(case: Case, seed: int) -> nn.Module:
@@ -267,10 +294,18 @@ def gradual(
     return largest(model, groups, k)
 
 
-def judged(model: nn.Module, plan: sec.Plan) -> float:
-    """Share of the test images that the masked network has right."""
+def judged(model: nn.Module, plan: sec.Plan) -> dict[str, float]:
+    """Share of the test images that the masked network has right: recalibrated, and as it was trained."""
+    model = deepcopy(model)
     with sec.masked(model, plan):
-        return right(model)
+        before = right(model)
+        norms = recalibrate(model, parts().train.batches(BATCH), batches=RECALIBRATED)
+        return {"accuracy": right(model) if norms else before, "not recalibrated": before}
+
+
+def whole(groups: sec.Groups) -> sec.Plan:
+    """Everything stays."""
+    return sec.Plan(groups, {g.name: torch.ones(g.size, dtype=torch.bool) for g in groups})
 
 
 def _rows(groups: sec.Groups) -> list[tuple[sec.Group, Tensor]]:

@@ -26,9 +26,10 @@ from matplotlib import pyplot as plt  # noqa: E402
 
 RESULTS, OUT = Path("benchmarks/results/dpp.json"), Path("docs/methods/dpp.svg")
 SHOWN = {
-    ("lenet300", "weights", 0.1),
-    ("lenet5", "kernels", 0.1),
-    ("resnet20?width=8", "filters", 0.25),
+    ("lenet300", "weights", 0.1, "dpp"): "noise 1",
+    ("lenet5", "kernels", 0.1, "dpp"): "noise 1",
+    ("resnet20?width=8", "filters", 0.5, "dpp"): "noise 1",
+    ("resnet20?width=8", "filters", 0.5, "dpp, quiet"): "noise 0.1",
 }
 MEASURES = {
     "confidence": "confidence",
@@ -44,8 +45,10 @@ def recorded(path: Path) -> dict[str, History]:
     """The histories that benchmarks/dpp.py kept, by what to write above them."""
     found = {}
     for row in json.loads(path.read_text())["rows"]:
-        if row.get("epochs") and (row["network"], row["units"], row["share"]) in SHOWN:
-            title = f"{row['network'].partition('?')[0]}, {row['units']}\nk / n = {row['share']}"
+        said = SHOWN.get((row["network"], row["units"], row["share"], row["way"]))
+        if row.get("epochs") and said:
+            network = row["network"].partition("?")[0]
+            title = f"{network}, {row['units']}\nk / n = {row['share']}, {said}"
             values = History().to_json() | {"epochs": row["epochs"]}
             found[title] = History.from_json(values, str(path))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from secateur.learn.gates import Gated
 from secateur.learn.history import Epoch, History, finite
 from secateur.learn.information import information
 from secateur.learn.penalty import EntropyPenalty
+from secateur.learn.settled import settle, unsettle
 from secateur.learn.temperature import LinearDecay, Temperature
 
 _DECAY, _PENALTY = LinearDecay(), EntropyPenalty()
@@ -44,6 +46,7 @@ class Course:
         *,
         temperature: Temperature = _DECAY,
         penalty: EntropyPenalty = _PENALTY,
+        settle: float = 0.0,
         draws: int = 100,
         seed: int = 0,
     ) -> None:
@@ -52,14 +55,22 @@ class Course:
         Args:
             temperature: of every epoch.
             penalty: what entropy costs.
+            settle: share of the epochs, at their end, in which nothing is drawn: each row keeps its
+                k highest logits, and these do not move.
             draws: behind the inclusion probabilities of every record; see `information`.
             seed: of these draws, the same in every epoch, so that curves do not jitter.
         """
         if draws < 1:
             raise OptionError(f"{draws} draws say nothing", where="draws", hint="draws=100")
+        if not 0.0 <= settle < 1.0:
+            raise OptionError(
+                f"settle={settle} is no share below one", where="Course", hint="settle=0.25"
+            )
         self.gated, self.history = gated, History()
         self._temperature, self._penalty = temperature, penalty
-        self._draws, self._seed = draws, seed
+        self._settle, self._draws, self._seed = settle, draws, seed
+        self._samplers = {name: gate.sampler for name, gate in gated.gates.items()}
+        self._settled = False
         self._epoch: tuple[int, float] | None = None
         self._drawn = 0
 
@@ -91,10 +102,21 @@ class Course:
         return any(id(gate.logits) in known for gate in self.gated.gates.values())
 
     def begin(self, epoch: int, epochs: int) -> None:
-        """Set the temperature of epoch 0, 1, ..., epochs - 1."""
+        """Set the temperature of epoch 0, 1, ..., epochs - 1; settle where it is time."""
         temperature = self._temperature.at(epoch, epochs)
         self.gated.set_temperature(temperature)
+        self._settle_or_not(epoch >= epochs - math.floor(self._settle * epochs + 1e-9))
         self._epoch, self._drawn = (epoch, temperature), self._draws_so_far()
+
+    def _settle_or_not(self, now: bool) -> None:
+        if now is self._settled:
+            return
+        for name, gate in self.gated.gates.items():
+            if now:
+                settle(gate)
+            else:
+                unsettle(gate, self._samplers[name])
+        self._settled = now
 
     def penalise(self) -> None:
         """Add the gradient of the penalty to that of the logits: once a step, before the optimiser's.

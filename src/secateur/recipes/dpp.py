@@ -71,6 +71,8 @@ class Dpp:
         temperature: of the relaxed draws, epoch by epoch.
         penalty: on the entropy of the rows.
         logits_lr: the learning rate of the logits, as a multiple of that of the weights.
+        settle: share of the epochs, at their end, in which nothing is drawn: each row keeps its k
+            highest logits, and weights settle behind them. 0 in the paper.
     """
 
     epochs: int = 20
@@ -83,6 +85,7 @@ class Dpp:
     optimizer: Optimizer = field(default_factory=lambda: AdamW(weight_decay=0.0))
     schedule: Schedule = field(default_factory=Cosine)
     logits_lr: float = 100.0
+    settle: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -91,6 +94,9 @@ class Dpp:
         rate: object = self.logits_lr
         if not isinstance(rate, int | float) or not 0.0 < rate < math.inf:
             raise OptionError(f"logits_lr={rate!r} is no rate", where="Dpp", hint="logits_lr=100")
+        settle: object = self.settle
+        if not isinstance(settle, int | float) or not 0.0 <= settle < 1.0:
+            raise OptionError(f"settle={settle!r} is no share", where="Dpp", hint="settle=0.25")
         for name, (method, example) in _VALUES.items():
             value = getattr(self, name)
             if isinstance(value, type) or not callable(getattr(value, method, None)):
@@ -155,7 +161,7 @@ class Dpp:
 
     def _train(self, gated: Gated, question: Question) -> History:
         """Every epoch at its temperature; after each, the state goes to the checkpoint."""
-        course = Course(gated, temperature=self.temperature, draws=DRAWS)
+        course = Course(gated, temperature=self.temperature, settle=self.settle, draws=DRAWS)
         optimizer = self.optimizer.build(gated.parameter_groups())
         optimizer.param_groups[1]["lr"] *= self.logits_lr
         path, losses = question.checkpoint, list[float]()
