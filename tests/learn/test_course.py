@@ -32,6 +32,29 @@ def test_temperatures_go_to_every_gate() -> None:
     assert seen == [{4.0}, {3.0}, {2.0}, {1.0}]
 
 
+@pytest.mark.parametrize(("share", "epochs", "first"), [(0.25, 8, 6), (0.3, 10, 7), (0.5, 3, 2)])
+def test_the_last_epochs_draw_nothing(share: float, epochs: int, first: int) -> None:
+    ours = course(settle=share)
+    for epoch in [*range(epochs), 0, epochs - 1]:  # a course may begin anew
+        ours.begin(epoch, epochs)
+        for gate in ours.gated.gates.values():
+            masks = []
+            for _ in range(12):
+                gate.redraw()
+                masks.append(gate().detach().bool())
+            drawn = any(not torch.equal(mask, gate.mask()) for mask in masks)
+            assert drawn is gate.logits.requires_grad is (epoch < first)
+        ours.penalise()
+    assert ours.end().masks["0"].inclusion_entropy == 0.0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_a_share_to_settle_is_below_one(share: float) -> None:
+    with pytest.raises(OptionError, match="no share") as error:
+        course(settle=share)
+    assert error.value.where == "Course"
+
+
 def test_the_penalty_joins_the_gradient_that_is_there() -> None:
     ours = course(penalty=EntropyPenalty(0.3))
     logits = [gate.logits for gate in ours.gated.gates.values()]

@@ -96,9 +96,11 @@ class StoppedError(Exception):
     """Somebody pulled the plug."""
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
-def test_killed_and_started_again_it_ends_the_same(tmp_path: Path, after: int) -> None:
-    recipe, file = Dpp(epochs=3, bits=4), tmp_path / "checkpoint.safetensors"
+@pytest.mark.parametrize(("after", "settle"), [(1, 0.0), (4, 0.0), (7, 0.0), (4, 0.7), (7, 0.7)])
+def test_killed_and_started_again_it_ends_the_same(
+    tmp_path: Path, after: int, settle: float
+) -> None:
+    recipe, file = Dpp(epochs=3, bits=4, settle=settle), tmp_path / "checkpoint.safetensors"
     notes: list[Mapping[str, Any]] = []
     whole = recipe.learn(question(sec.Weights()))
 
@@ -128,6 +130,21 @@ def test_penalty_makes_masks_more_certain() -> None:
         for mu in (0.0, 0.05)
     ]
     assert sure[1][NAME] > sure[0][NAME] + 0.05
+
+
+def test_settled_weights_see_the_network_that_stays() -> None:
+    notes: list[Mapping[str, Any]] = []
+    asked = question(sec.Channels(), note=notes.append)
+    learned = Dpp(epochs=40, settle=0.9).learn(asked)
+    assert notes[3]["masks"]["conv1"]["confidence"] == notes[39]["masks"]["conv1"]["confidence"]
+
+    def statistics(network: nn.Module) -> Tensor:
+        return torch.cat([network.bn.running_mean, network.bn.running_var])  # type: ignore[arg-type]
+
+    with sec.masked(learned.network, learned.plan):
+        before = statistics(learned.network).clone()
+        sec.recalibrate(learned.network, [x for x, _ in data()])
+        torch.testing.assert_close(statistics(learned.network), before, rtol=0.05, atol=0.02)
 
 
 def test_from_scratch_nothing_of_the_weights_is_used() -> None:
@@ -203,6 +220,8 @@ def test_it_is_a_recipe_that_learns() -> None:
         {"optimizer": "adam"},
         {"sampler": None},
         {"logits_lr": "abc"},
+        {"settle": 1.0},
+        {"settle": "half"},
     ],
     ids=str,
 )
