@@ -2,7 +2,8 @@
 
     python benchmarks/gates_cost.py            # writes benchmarks/results/gates_cost.json
 
-Batch 128, Adam, one thread, cross-entropy plus the entropy penalty. Dense and gated steps take turns;
+Batch 128, Adam, one thread, cross-entropy plus the entropy penalty; drawn by calls of numpy and torch, and
+by compiled loops (`sec.Sampler(compiled=True)`). Dense and gated steps take turns;
 the ratio of a round is that of medians of processor time, and the figure is the median over rounds, with
 the least and the largest. Peak memory is not measured: a gate holds its logits, their noisy values and
 the drawn mask, and at most four more tensors of the logits' size during the backward pass; none has a
@@ -18,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -53,8 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.empty(_LOADED, dtype=torch.uint8)
     rows = []
-    for network, units, granularity, keep, steps in CASES:
-        plain, gated = _steps(network, granularity, keep)
+    for (network, units, granularity, keep, steps), compiled in product(CASES, (False, True)):
+        if compiled and units != "weights":
+            continue  # convolutions take the time
+        plain, gated = _steps(network, granularity, keep, sec.Sampler(compiled=compiled))
         ratios, seconds = [], []
         for _ in range(asked.rounds):
             dense, with_gates = _seconds(plain, gated, steps)
@@ -64,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "network": network,
             "units": units,
             "keep": keep,
+            "compiled": compiled,
             "ratio": round(median(ratios), 3),
             "least": round(min(ratios), 3),
             "largest": round(max(ratios), 3),
@@ -78,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _steps(
-    network: str, granularity: Any, keep: float
+    network: str, granularity: Any, keep: float, sampler: sec.Sampler
 ) -> tuple[Callable[[], None], Callable[[], None]]:
     """One step of the dense and one of the gated network."""
     torch.manual_seed(0)
     model = demo.network(network)
     x, y = torch.randn(BATCH, 1, 28, 28), torch.randint(10, (BATCH,))
     groups = sec.groups(model.eval(), x[:2], granularity)
-    gated = sec.gate(model, groups, keep, example=x[:2])
+    gated = sec.gate(model, groups, keep, sampler=sampler, example=x[:2])
     penalty = sec.EntropyPenalty()
     model.train()
     gated.model.train()

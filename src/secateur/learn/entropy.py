@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from secateur.learn import compiled
+
 
 def row_entropy(logits: Tensor) -> Tensor:
     """H(softmax(row)) in nats for every row: (rows, n) → (rows,), differentiable.
@@ -21,9 +23,13 @@ def row_entropy(logits: Tensor) -> Tensor:
     return found
 
 
-def total_entropy(logits: Sequence[Tensor]) -> Tensor:
-    """The sum of `row_entropy` over all rows of several tensors, (), differentiable."""
-    found: Tensor = _Total.apply(*logits)
+def total_entropy(logits: Sequence[Tensor], *, by_loops: bool = False) -> Tensor:
+    """The sum of `row_entropy` over all rows of several tensors, (), differentiable.
+
+    Args:
+        by_loops: float32 on the CPU goes through compiled loops.
+    """
+    found: Tensor = _Total.apply(by_loops, *logits)
     return found
 
 
@@ -46,18 +52,33 @@ class _Total(torch.autograd.Function):
     """All gates at once: most are so small that calls cost more than arithmetic."""
 
     @staticmethod
-    def forward(ctx: Any, *logits: Tensor) -> Tensor:
-        found = [_entropy(each) for each in logits]
-        ctx.save_for_backward(*logits, *(p for p, _ in found))
-        return torch.cat([entropy for _, entropy in found]).sum()
+    def forward(ctx: Any, by_loops: bool, *logits: Tensor) -> Tensor:
+        ctx.looped = [by_loops and compiled.fits(each) for each in logits]
+        kept, found = [], []
+        for each, looped in zip(logits, ctx.looped, strict=True):
+            known, entropy = _by_loops(each) if looped else _entropy(each)
+            kept.append(known)
+            found.append(entropy)
+        ctx.save_for_backward(*logits, *kept)
+        return torch.cat(found).sum()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        kept, factor = ctx.saved_tensors, -gradients[0]
-        half = len(kept) // 2
-        pairs = zip(kept[:half], kept[half:], strict=True)
-        return tuple(_back(logits, p).mul_(factor) for logits, p in pairs)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved, factor = ctx.saved_tensors, gradients[0]
+        half = len(saved) // 2
+        triples = zip(saved[:half], saved[half:], ctx.looped, strict=True)
+        return None, *(
+            compiled.entropy_gradient(logits, known, factor.expand(len(logits)))
+            if looped
+            else _back(logits, known).mul_(-factor)
+            for logits, known, looped in triples
+        )
+
+
+def _by_loops(logits: Tensor) -> tuple[Tensor, Tensor]:
+    known = compiled.entropy(logits)
+    return known, known[:, 2].to(logits.dtype)
 
 
 def _entropy(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ class Gate(nn.Module):
 
     def redraw(self) -> None:
         """From now on another mask."""
-        self.draws += 1
+        self.draws.add_(1)
 
     def forward(self) -> Tensor:
         """float32 (units,): 1 stays; in train mode differentiable in the logits.

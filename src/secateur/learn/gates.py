@@ -104,7 +104,9 @@ class Gated:
 
     def entropy(self) -> Tensor:
         """Sum over all rows of H(softmax(logits)) in nats, (); differentiable."""
-        return total_entropy([gate.logits.float() for gate in self.gates.values()])
+        gates = self.gates.values()
+        loops = any(gate.sampler.compiled for gate in gates)
+        return total_entropy([gate.logits.float() for gate in gates], by_loops=loops)
 
     def plan(self) -> Plan:
         """What stays: the k highest logits of each row, and everything without a gate."""

@@ -173,6 +173,7 @@ VALUES: dict[str, Mapping[str, Callable[[], Any]]] = {
         "sigmoid": partial(Sampler, relaxation=Relaxation.SIGMOID),
         "byposition": partial(Sampler, order=DrawOrder.POSITION),
         "quiet": partial(Sampler, noise=0.1),
+        "compiled": partial(Sampler, compiled=True),
     },
     "optimizer": {"adam": partial(AdamW, weight_decay=0.0), "adamw": AdamW, "sgd": SGD},
     "schedule": {"cosine": Cosine, "constant": partial(Cosine, end=1.0)},
