@@ -51,6 +51,14 @@ def _torchvision_operators() -> torch.library.Library | None:
 _KEPT_ALIVE = _torchvision_operators()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured of this machine is kept for these tests only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECATEUR_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def manual_seed() -> Iterator[None]:
     """Seed torch before every test; fail a test that leaves a global setting changed."""

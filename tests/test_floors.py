@@ -21,7 +21,7 @@ FLOORS = (
     ("saliency/", "allocate/"),
     ("learn/", "recover/", "measure/", "wire/", "export/"),
     ("runtime/",),
-    ("recipes/",),
+    ("recipes/", "quantize/", "accelerate/"),
     (
         "pipeline/",
         "data/",

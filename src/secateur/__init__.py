@@ -9,7 +9,10 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "secateur.allocate": "ByIndex Knapsack RankSum Ranked Tolerance Uniform allocate tolerance_of_difference",
+    "secateur.accelerate": "accelerate",
+    "secateur.allocate": (
+        "ByIndex Knapsack Multiples RankSum Ranked Tolerance Uniform allocate tolerance_of_difference"
+    ),
     "secateur.errors": "SecateurError",
     "secateur.export": "ExecuTorch Onnx OpenVino TorchProgram export",
     "secateur.find": "groups",
@@ -19,6 +22,7 @@ _HOMES = {
     ),
     "secateur.mask": "Certificate certify masked shrink",
     "secateur.pipeline": "Result pack prune rebuild unpack",
+    "secateur.quantize": "quantize",
     "secateur.recover": "AdamW Cosine SGD Teacher finetune fold_means least_squares recalibrate",
     "secateur.compose": "AsIs BestOf Blend MaxAbs MinMax Product Rank Scope Share Veto",
     "secateur.recipes": "Dpp Fair FlexRel Oracle",
@@ -29,6 +33,7 @@ _HOMES = {
         " HessianDiagonal LAMP Lowest Magnitude MeanActivation MeanGradient MeanSquaredWeights Need"
         " Random Reconstruction Relevance Saliency Taylor Utilization Wanda merge score"
     ),
+    "secateur.runtime": "LayerTable OnnxRuntime OpenVinoF32 Stopwatch TorchCompile TorchEager",
     "secateur.types": "Budget Group Groups Plan Scores",
     "secateur.types.budget": "accuracy latency macs memory nbytes params units",
 }

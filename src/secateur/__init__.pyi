@@ -1,8 +1,10 @@
 # What type checkers see of `__init__.py`, which loads its names late; a test holds the two equal.
 
+from secateur.accelerate import accelerate
 from secateur.allocate import (
     ByIndex,
     Knapsack,
+    Multiples,
     Ranked,
     RankSum,
     Tolerance,
@@ -29,6 +31,7 @@ from secateur.learn import (
 )
 from secateur.mask import Certificate, certify, masked, shrink
 from secateur.pipeline import Result, pack, prune, rebuild, unpack
+from secateur.quantize import quantize
 from secateur.recipes import Dpp, Fair, FlexRel, Oracle
 from secateur.recover import (
     SGD,
@@ -39,6 +42,14 @@ from secateur.recover import (
     fold_means,
     least_squares,
     recalibrate,
+)
+from secateur.runtime import (
+    LayerTable,
+    OnnxRuntime,
+    OpenVinoF32,
+    Stopwatch,
+    TorchCompile,
+    TorchEager,
 )
 from secateur.saliency import (
     LAMP,
@@ -114,6 +125,7 @@ __all__ = [
     "HessianDiagonal",
     "Kernels",
     "Knapsack",
+    "LayerTable",
     "LinearDecay",
     "LossPerWeight",
     "Lowest",
@@ -124,9 +136,12 @@ __all__ = [
     "MeanGradient",
     "MeanSquaredWeights",
     "MinMax",
+    "Multiples",
     "Need",
     "Onnx",
+    "OnnxRuntime",
     "OpenVino",
+    "OpenVinoF32",
     "Oracle",
     "Plan",
     "Predicted",
@@ -145,9 +160,12 @@ __all__ = [
     "Scores",
     "SecateurError",
     "Share",
+    "Stopwatch",
     "Taylor",
     "Teacher",
     "Tolerance",
+    "TorchCompile",
+    "TorchEager",
     "TorchProgram",
     "TrueLabel",
     "Uniform",
@@ -156,6 +174,7 @@ __all__ = [
     "Wanda",
     "Weights",
     "ZPlus",
+    "accelerate",
     "accuracy",
     "allocate",
     "certify",
@@ -176,6 +195,7 @@ __all__ = [
     "pack",
     "params",
     "prune",
+    "quantize",
     "rebuild",
     "recalibrate",
     "score",

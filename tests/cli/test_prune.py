@@ -32,7 +32,7 @@ def test_from_a_network_to_a_folder_that_holds(tmp_path: Path) -> None:
         "MACs, batch 1",
         "weights, kB",
         "peak activations, batch 1, kB",
-        "latency, ms, batch 1, cpu, 1 thread",
+        "latency, ms, torch eager, batch 1, cpu, 1 thread",
         "accuracy, % [95 % interval]",
         "one-shot",
         "recalibrated",

@@ -48,6 +48,17 @@ def test_score_once_and_prune_for_many(tmp_path: Path) -> None:
         assert later.stderr.splitlines() == ["groups", "certify", "latency"]  # no data, no scoring
         assert secateur("verify", to, cwd=tmp_path).returncode == 0
         assert secateur("measure", to, cwd=tmp_path).returncode == 0
+    quick = secateur("prune", NET, "--scores", "s.safetensors", "--to", to, "--measure", "counted",
+                     "-o", "quick", cwd=tmp_path)  # fmt: skip
+    assert quick.returncode == 0, quick.stderr
+    assert quick.stderr.splitlines() == ["groups", "certify"]
+    assert "latency_s: not measured" in quick.stdout
+    for name in ("plan.safetensors", "certificate.json", "model.safetensors"):
+        first, second = (tmp_path / run / name for run in (to, "quick"))
+        assert first.read_bytes() == second.read_bytes()
+    full = secateur("measure", "quick", cwd=tmp_path)
+    assert "latency, ms" in full.stdout
+    assert "not measured" not in full.stdout
     again = secateur("prune", NET, "--scores", "s.safetensors", "--to", to, "-o", to, cwd=tmp_path)
     assert again.stdout == later.stdout  # read, not made again
     record = json.loads((tmp_path / to / "run.json").read_text())

@@ -97,6 +97,15 @@ def test_a_share_is_a_fraction(share: float) -> None:
     assert "share=0.1" in caught.value.hint
 
 
+def test_what_is_left_out_is_told() -> None:
+    for made in (lambda: Veto(A), lambda: Veto(A, share=0.1)):
+        with pytest.raises(OptionError, match="nothing says what is protected") as caught:
+            made()
+        assert "by=" in caught.value.hint
+    with pytest.raises(OptionError, match="share=None is no fraction"):
+        Veto(A, B)
+
+
 def test_a_scope_is_no_text() -> None:
     with pytest.raises(OptionError, match="no scope"):
         Veto(A, B, 0.1, "network")  # type: ignore[arg-type]

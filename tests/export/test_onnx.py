@@ -102,3 +102,11 @@ def test_what_onnx_has_no_operator_for_is_said(tmp_path: Path) -> None:
     assert "bessel" in str(error.value)
     assert "\x1b" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_calibrated_is_codes_too(tmp_path: Path) -> None:
+    model, x = net(), part(64, seed=4).x
+    coded = sec.quantize(model, sec.Quantizer(bits=4), [x])
+    done = sec.export(model, x[:2], tmp_path / "net.onnx")
+    assert set(done.quantized) == set(coded.calibrated)
+    assert done.max_abs_diff < 1e-5 * done.max_abs_output

@@ -217,6 +217,31 @@ def test_options_of_the_method_are_those_that_were_scored(tmp_path: Path) -> Non
         run(_later(file, method="magnitude"), tmp_path / "b", None)
 
 
+def test_hints_say_what_to_do(file: Path, tmp_path: Path) -> None:
+    fair = tmp_path / "fair.safetensors"
+    score_once(request(method="fair"), (), fair, data())
+    other = "fair?removal=magnitude"
+    for scores, changes, error, words in (
+        (fair, {"to": (), "method": "fair"}, OptionError, '--method "fair?alpha=0.1"'),
+        (fair, {"to": (), "method": "fair?floor=2"}, OptionError, '"fair?floor=2&alpha=0.1"'),
+        (file, {"to": (), "method": "taylor"}, OptionError, "--to macs=0.5"),
+        (fair, {"method": other}, ScoreError, f"--data DATA --method '{other}' -o FILE"),
+        (fair, {"method": "fair?seed=7"}, ScoreError, "--method 'fair?seed=7'"),
+        (fair, {"method": "fair?rounds=3"}, OptionError, "leave rounds out"),
+    ):
+        with pytest.raises(error) as caught:
+            run(_later(scores, **changes), tmp_path / "run", None)
+        assert words in caught.value.hint
+        assert ("alpha" in caught.value.hint) is ("alpha" in words)
+    task = {"to": (), "method": "taylor", "allocator": "tolerance?protect=magnitude"}
+    with pytest.raises(OptionError) as caught:
+        run(request(**task), tmp_path / "run", data())
+    assert '--allocator "tolerance?protect=magnitude&alpha=0.1"' in caught.value.hint
+    with pytest.raises(OptionError, match="fair in 3 rounds") as caught:
+        score_once(request(method="fair?rounds=3"), (), tmp_path / "s.safetensors", data())
+    assert 'prune --data DATA --method "fair?rounds=3"' in caught.value.hint
+
+
 @pytest.mark.parametrize("method", ["oracle", "flexrel"])
 def test_recipes_that_look_again_are_not_scored_once(method: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="looks at data again") as caught:

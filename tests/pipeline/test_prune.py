@@ -205,6 +205,9 @@ def test_a_budget_out_of_reach_is_told_before_scoring() -> None:
         (OptionError, "finetune", {"finetune": -1}),
         (OptionError, "samples", {"samples": 0}),
         (OptionError, "floor", {"floor": 0}),
+        (OptionError, "'some' cannot be measured", {"measure": "some"}),
+        (OptionError, "latency=0.9 must be measured", {"to": "latency=0.9", "measure": "counted"}),
+        (OptionError, "bytes=0.9", {"to": ["macs=0.9", "bytes=0.9"], "measure": "counted"}),
         (BudgetError, "flops", {"to": "flops=0.5"}),
         (BudgetError, "measured", {"to": "latency=0.5", "method": "oracle"}),
         (BudgetError, "cannot be reached", {"to": "memory=0.001"}),
@@ -243,6 +246,26 @@ def test_a_latency_is_kept_or_the_result_says_by_how_much_it_was_missed() -> Non
     (verdict,) = result.measures["budgets"]
     assert verdict["met"] is (verdict["reached"] <= 0.98)
     assert result.holds is verdict["met"]
+
+
+def test_what_can_be_counted_is_the_same_without_a_clock() -> None:
+    seen: list[Progress] = []
+    whole = sec.prune(net(), data=data(), to="macs=0.5", measure="all")
+    quick = sec.prune(
+        net(), data=data(), to=["macs=0.5", "memory=0.99"], measure="counted", progress=seen.append
+    )
+    assert Progress("latency") not in seen
+    for which in ("dense", "pruned"):
+        full, some = dict(whole.measures[which]), dict(quick.measures[which])
+        assert full.pop("latency_s")["repeats"] >= 5
+        assert full.pop("packed_bytes") > 0
+        assert some.pop("latency_s") is None
+        assert some.pop("packed_bytes") is None
+        assert full == some
+    assert quick.certificate == whole.certificate
+    assert [verdict["met"] for verdict in quick.measures["budgets"]] == [True, True]
+    assert quick.measures["unmeasured"].keys() == {"latency_s", "packed_bytes"}
+    assert "unmeasured" not in whole.measures
 
 
 def test_bad_networks_and_data_are_refused_and_left_alone() -> None:

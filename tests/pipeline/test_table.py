@@ -32,7 +32,7 @@ def test_every_row() -> None:
         ("weights, MB", "4.000", "2.000", "50.0 % kept"),
         ("peak activations, batch 1, kB", "250.000", "125.000", "50.0 % kept"),
         (
-            "latency, ms, batch 1, cpu, 1 thread",
+            "latency, ms, torch eager, batch 1, cpu, 1 thread",
             "2.00 [1.50, 3.00]",
             "1.00 [0.75, 1.50]",
             "50.0 % kept",
@@ -60,8 +60,8 @@ def test_budgets_are_told() -> None:
     told = measures_json(DENSE, _measures(0.5, STAGES), budgets)["budgets"]
     assert [budget_line(budget) for budget in told] == [
         "macs: asked 0.5, reached 0.5: met",
-        "macs: asked 10,000,000, reached 15,510,976: MISSED",
-        "latency: asked 0.002, reached 0.001: met",
+        "macs: asked 10,000,000, reached 15,510,976: MISSED by 55 %",
+        "latency (torch eager, batch 1, cpu, 1 thread): asked 0.002, reached 0.001: met",
         "bytes: asked 0.5: not measured",
         "accuracy: asked -1, reached -0.5: met",
     ]

@@ -93,6 +93,7 @@ def test_it_is_scores_and_a_tolerance(to: str) -> None:
     assert equal(plan, by_hand)
     assert all(budget["met"] for budget in plan.about["budgets"])
     alpha = plan.about["tolerance"]["alpha"]
+    assert plan.about["allocator"] == str(sec.Tolerance(alpha=alpha))
     _, again = Fair(alpha=alpha).decide(asked())
     assert equal(plan, again)
     for near in plan.about["tolerance"]["nearest"]:
@@ -190,6 +191,11 @@ def test_every_round_takes_its_share_of_what_is_left() -> None:
     for number, one in enumerate(rounds, start=1):
         assert sum(group["of"] for group in one["groups"].values()) == left
         left -= sum(group["removed"] for group in one["groups"].values())
+        assert one["round"] == number
+        assert 0.0 <= one["alpha"] <= 1.0
+        (near,) = one["nearest"]  # in terms of the network that was given, as the budget is
+        assert near["meets"] == {"value": left / 28, "alpha": one["alpha"]}
+        assert near["misses"]["value"] > 0.25 ** (number / 3)
         assert left <= 28 * 0.25 ** (number / 3)
     assert left == units(plan)
     assert told == [("fair", n, 3) for n in range(1, len(rounds) + 1)]
@@ -230,6 +236,8 @@ def test_with_an_alpha_it_ends_where_nothing_leaves_any_more() -> None:
     _, plan = Fair(alpha=0.0, rounds=40).decide(asked())
     done = plan.about["recipe"]["rounds"]
     assert 1 < len(done) < 40
+    assert {(one["alpha"], len(one["nearest"])) for one in done} == {(0.0, 0)}
+    assert plan.about["allocator"].endswith(f"rounds: {len(done)}")
     assert all(sum(g["removed"] for g in one["groups"].values()) for one in done)
 
 
@@ -361,4 +369,12 @@ def test_prune_meets_a_budget_with_it() -> None:
     (budget,) = result.measures["budgets"]
     assert budget["met"]
     further = sec.prune(net(), data=data(), method="fair?rounds=3", to="units=0.2")
+    first, *lines = further.decision.splitlines()
+    assert first == "Tolerance(removal='utilization', protect='reconstruction'), rounds: 3"
+    for number, (line, one) in enumerate(
+        zip(lines, further.plan.about["recipe"]["rounds"], strict=True), start=1
+    ):
+        assert line.startswith(f"    round {number}: alpha {one['alpha']}, nearest units: ")
+        assert " meets (alpha " in line
+        assert f"{one['nearest'][0]['misses']['value']:.4g} misses" in line
     assert further.measures["budgets"][0]["met"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from secateur.recover.patches import columns, patches, places
+from secateur.recover.patches import columns, patches, places, unrolled
 
 small = st.integers(1, 3)
 
@@ -67,3 +67,12 @@ def test_a_convolution_without_a_batch_dim() -> None:
     ((same, too),) = patches(x[None], layer(x[None]), layer, 100)
     assert torch.equal(read, same)
     assert torch.equal(wanted, too)
+
+
+@given(convolutions(), st.integers(1, 40))
+def test_what_is_read_alone_is_what_is_read_beside_outputs(case: Any, rows: int) -> None:
+    layer, x = case
+    beside = torch.cat([read for read, _ in patches(x, layer(x), layer, rows)], dim=1)
+    pieces = list(unrolled(x, layer, rows))
+    assert all(piece.shape[1] <= rows for piece in pieces)
+    assert torch.equal(torch.cat(pieces, dim=1), beside)

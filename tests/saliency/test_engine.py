@@ -31,7 +31,7 @@ from secateur.saliency import (
 )
 from secateur.saliency.sites import sites
 from secateur.saliency.states import load_states, save_states
-from secateur.types import Group, Groups
+from secateur.types import Group, Groups, Place
 from secateur.types.batches import Batch
 from tests.handmade import CLASSES, data, example, net, same_state, state_of
 
@@ -618,3 +618,58 @@ def test_a_module_looks_at_a_flag_below_zero() -> None:
             return out
 
     assert [group.name for group in sec.groups(Flagged(), torch.randn(2, 3))] == ["a"]
+
+
+class Called(nn.Module):
+    """Two layers; the second is called by keyword or by position."""
+
+    def __init__(self, *, keyword: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, CLASSES)
+        self.keyword = keyword
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x).relu()
+        out: Tensor = self.b(input=h) if self.keyword else self.b(h)
+        return out
+
+
+def test_a_layer_that_is_called_by_keyword_is_seen_as_by_position() -> None:
+    batch = [(torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1]))]
+    chosen = [sec.MeanActivation(), sec.APoZ(), sec.ActivationTaylor(), sec.Fisher()]
+    found = []
+    for keyword in (True, False):
+        model = Called(keyword=keyword)
+        groups = sec.groups(model, batch[0][0])
+        assert [(a.module, a.place) for a in groups["a"].activations][-1] == ("b", Place.INPUT)
+        found.append(score(model, groups, batch, chosen, loss=F.cross_entropy))
+    for name in found[0]:
+        assert torch.equal(found[0][name]["a"], found[1][name]["a"])
+    seen = Called(keyword=True).a(batch[0][0]).relu()
+    assert torch.allclose(found[0]["meanactivation"]["a"], seen.mean(0))
+
+
+class Turned(nn.Module):
+    """The layer's work goes on as complex numbers, which a module shows last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.shown = nn.Linear(3, 4), nn.Identity()
+        self.b = nn.Parameter(torch.ones(4, CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shown(self.a(x) * (1 + 2j)).abs() @ self.b
+
+
+@pytest.mark.parametrize("saliency", [sec.MeanActivation(), sec.ActivationTaylor()], ids=str)
+def test_complex_activations_are_refused(saliency: Saliency) -> None:
+    model, x = Turned(), torch.randn(6, 3)
+    groups = sec.groups(model, x)
+    batch = [(x, torch.tensor([0, 1, 0, 1, 0, 1]))]
+    with pytest.raises(ScoreError, match="is complex") as caught:
+        score(model, groups, batch, saliency, loss=F.cross_entropy)
+    assert caught.value.where == "output of shown"
+    assert bool(
+        score(model, groups, batch, sec.Taylor(), loss=F.cross_entropy)["taylor"]["a"].any()
+    )

@@ -56,6 +56,16 @@ def test_minus_zero_is_zero_and_nan_stays() -> None:
     assert site.absolute[1].isnan()
 
 
+def test_values_whose_signs_are_yet_to_be_turned() -> None:
+    group, activation = place(2)
+    values = torch.complex(torch.zeros(3, 2), torch.tensor([[1.0, 0.0]] * 3)).conj().imag
+    assert values.is_neg()
+    site = Shown(group, activation, 3, values, values)
+    assert site.absolute.tolist() == [3.0, 0.0]
+    assert site.zeros.tolist() == [0.0, 3.0]
+    assert site.change.tolist() == [3.0, 0.0]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("last", [False, True], ids=["as it is", "channels last"])
 def test_products_are_those_of_the_formula(dtype: torch.dtype, last: bool) -> None:

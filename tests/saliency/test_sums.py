@@ -55,6 +55,19 @@ def test_sums_are_those_of_the_slow_twin(
     assert torch.equal(dots(left, right, dim), products.sum(between) if between else products)
 
 
+@pytest.mark.parametrize("length", [1, 2, 500])
+@pytest.mark.parametrize("last", [False, True], ids=["rows in one piece", "channels last"])
+def test_products_of_rows_of_any_length(length: int, last: bool) -> None:
+    left, right = (drawn([3, 4, length, 1], seed, torch.float32) for seed in (1, 2))
+    expected = (left.double() * right.double()).sum((2, 3))
+    if last:
+        left, right = (t.contiguous(memory_format=torch.channels_last) for t in (left, right))
+    assert torch.equal(dots(left, right, 1), expected)
+    assert torch.equal(
+        sizes([left], 1, ["absolute"])["absolute"], left.double().abs().sum((0, 2, 3))
+    )
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 40, 50)], ids=str)
 @pytest.mark.parametrize("samples", [254, 255, 256, 511, 1000])
 @pytest.mark.parametrize("piece", [1, 100, 255, 256, 1000])

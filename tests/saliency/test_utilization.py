@@ -633,3 +633,21 @@ def test_what_a_layer_keeps_is_bounded_whatever_comes() -> None:
         assert classes.bincount(minlength=20).tolist().count(per_class) == kinds
         scores = [finish(found, groups, how)["utilization"]["0"] for found in states]
         assert torch.allclose(scores[0], scores[1], rtol=1e-5)
+
+
+def test_1000_classes_and_2048_channels_in_a_whole_pass() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 2048, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(8192, 3)
+    ).eval()  # fmt: skip
+    x, y = torch.randn(2000, 1, 2, 2), torch.arange(2000) % 1000
+    groups = sec.groups(model, x[:2])
+    how = Utilization(memory=2**22)  # a sample takes 32 KiB: all of them would be 63 MiB
+    batches = [(x[i : i + 250], y[i : i + 250]) for i in range(0, 2000, 250)]
+    states = observe(model, groups, batches, how)
+    assert states["utilization"]["0"]["0.weight: values []"].numel() * 4 <= how.memory
+    assert states["utilization"]["0"]["0.weight: class []"].bincount(minlength=1000).max() == 2
+    found = finish(states, groups, how)["utilization"]["0"]
+    assert found.shape == (2048,)
+    assert bool(found.isfinite().all())
+    assert int((found > 0).sum()) > 1800  # some do not pass their activation function at all

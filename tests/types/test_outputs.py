@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
-from secateur.types.outputs import distance, largest, output_tensors, run_in_double
+from secateur.types.outputs import (
+    distance,
+    given_tensors,
+    largest,
+    output_tensors,
+    run_in_double,
+)
 
 NAN, INF = float("nan"), float("inf")
 NUMBERS = st.sampled_from([0.0, 1.0, -2.5, INF, -INF, NAN])
@@ -118,3 +124,12 @@ def test_tensors_are_found_in_order_however_deep_they_lie() -> None:
         seen = output_tensors(out)
         assert len(seen) == len(found)
         assert all(left is right for left, right in zip(seen, found, strict=True))
+
+
+def test_what_a_call_is_given_by_position_comes_first() -> None:
+    a, b, c, d = numbers(1, 2) + numbers(3) + numbers(4, 5) + numbers(6)
+    found = given_tensors((a, [b, 7]), {"c": {"inside": c}, "names": iter("xy"), "d": d})
+    assert [tensor.tolist() for tensor in found] == [[1, 2], [3], [4, 5], [6]]
+    assert given_tensors((), {}) == []
+    with pytest.raises(ModelError, match="iterator"):
+        given_tensors((iter([a]),), {})

@@ -4,6 +4,7 @@ from secateur.allocate.allocate import allocate
 from secateur.allocate.coupled import ByIndex, Coupled, RankSum
 from secateur.allocate.goals import COUNTED, Goal, goals
 from secateur.allocate.knapsack import Knapsack
+from secateur.allocate.multiples import Multiples, RoundTo
 from secateur.allocate.order import Allocator, Choice, Order, shortest
 from secateur.allocate.ranked import Ranked
 from secateur.allocate.tolerance import Tolerance
@@ -18,9 +19,11 @@ __all__ = [
     "Coupled",
     "Goal",
     "Knapsack",
+    "Multiples",
     "Order",
     "RankSum",
     "Ranked",
+    "RoundTo",
     "Tolerance",
     "Uniform",
     "allocate",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from secateur.allocate.goals import goals
 from secateur.allocate.order import Allocator
+from secateur.cost.prices import Prices
 from secateur.cost.verdict import verdict
 from secateur.errors import PlanError
 from secateur.types.budget import Budget
@@ -19,6 +20,8 @@ def allocate(
     scores: Scores,
     how: Allocator,
     to: Budget | str | Sequence[Budget | str] | None = None,
+    *,
+    prices: Prices | None = None,
 ) -> Plan:
     """Choose which units stay, so that the budget holds.
 
@@ -32,6 +35,8 @@ def allocate(
         how: `Uniform(by="magnitude")`, `Ranked(by="taylor")`, ...
         to: what must hold afterwards, as what is kept: one budget or several, or their text; None
             where the allocator or the groups' patterns say by themselves what leaves.
+        prices: times of the network's layers, as a `LayerTable` has them: a latency is then the sum
+            of what they say, which is no measurement of the network.
 
     Raises:
         BudgetError: a budget cannot be met, and carries the nearest value that can; or it must be
@@ -45,7 +50,7 @@ def allocate(
             "there is no unit to remove",
             hint="print(groups), or secateur inspect with the same granularity, says what was found",
         )
-    wanted = goals(groups, to)
+    wanted = goals(groups, to, prices)
     choice = how.choose(groups, scores, wanted)
     masks = choice.masks
     if all(bool(mask.all()) for mask in masks.values()):
@@ -62,4 +67,4 @@ def allocate(
         for goal in wanted
     ]
     about = {"allocator": str(how), "budgets": verdicts, "scores": dict(scores.about)}
-    return Plan(groups, masks, {**choice.about, **about})
+    return Plan(groups, masks, {**about, **choice.about})

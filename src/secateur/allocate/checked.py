@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secateur.allocate.multiples import Multiples, RoundTo
 from secateur.errors import OptionError, ScoreError
 from secateur.types.group import Group, Groups
 from secateur.types.scores import Scores
@@ -54,7 +55,7 @@ def _usable(values: Tensor, size: int, where: str) -> Tensor:
     return values.detach().cpu()
 
 
-def check_limits(floor: int | float, round_to: int, where: str) -> None:
+def check_limits(floor: int | float, round_to: RoundTo, where: str) -> None:
     """Refuse a floor or rounding that makes no sense.
 
     Raises:
@@ -67,7 +68,10 @@ def check_limits(floor: int | float, round_to: int, where: str) -> None:
             where=where,
             hint="floor=0.1 keeps a tenth of every group, floor=4 keeps four units",
         )
-    if type(round_to) is not int or round_to < 1:
+    several: list[object] = (
+        [*round_to.of.values()] if isinstance(round_to, Multiples) else [round_to]
+    )
+    if any(type(one) is not int or one < 1 for one in several):
         raise OptionError(
             f"round_to={round_to!r} is no width",
             where=where,

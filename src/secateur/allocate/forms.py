@@ -47,7 +47,7 @@ def units(groups: Groups, levels: _Levels, fixed: Mapping[str, Tensor]) -> list[
 
 def params(groups: Groups, levels: _Levels, fixed: Mapping[str, Tensor]) -> list[Product]:
     """Parameter elements that stay."""
-    of = _members(groups)
+    of = members_of(groups)
     return [
         Product(1.0, tuple(_lengths(groups.shapes[name], of.get(name, ()), levels, fixed)))
         for name in sorted(groups.parameters)
@@ -56,7 +56,7 @@ def params(groups: Groups, levels: _Levels, fixed: Mapping[str, Tensor]) -> list
 
 def macs(groups: Groups, levels: _Levels, fixed: Mapping[str, Tensor]) -> list[Product]:
     """Multiply-accumulates that stay."""
-    of = _members(groups)
+    of = members_of(groups)
     inside = {name for name, some in of.items() if any(len(m.dims) > 1 for _, m in some)}
     known: dict[int, Sum] = {}
     found = []
@@ -69,7 +69,7 @@ def macs(groups: Groups, levels: _Levels, fixed: Mapping[str, Tensor]) -> list[P
         for number in one.extents:
             if number not in known:
                 extent = groups.extents[number]
-                known[number] = _length(extent.size, extent.parts, levels, fixed)
+                known[number] = length_of(extent.size, extent.parts, levels, fixed)
         found.append(Product(float(one.fixed), tuple(known[number] for number in one.extents)))
     return found
 
@@ -81,7 +81,7 @@ FORMS: Mapping[str, Callable[[Groups, _Levels, Mapping[str, Tensor]], list[Produ
 }
 
 
-def _members(groups: Groups) -> dict[str, list[tuple[str, Member]]]:
+def members_of(groups: Groups) -> dict[str, list[tuple[str, Member]]]:
     """The members of every tensor, with their groups."""
     found: dict[str, list[tuple[str, Member]]] = {}
     for group in groups:
@@ -105,11 +105,11 @@ def _lengths(
         # of members that share some of their dims the larger counts alone: more than there is, not less
         if not taken & set(dims):
             taken |= set(dims)
-            yield _length(prod(shape[d] for d in dims), by_dims[dims], levels, fixed)
+            yield length_of(prod(shape[d] for d in dims), by_dims[dims], levels, fixed)
     yield Sum(float(prod(size for d, size in enumerate(shape) if d not in taken)), {})
 
 
-def _length(size: int, parts: _Parts, levels: _Levels, fixed: Mapping[str, Tensor]) -> Sum:
+def length_of(size: int, parts: _Parts, levels: _Levels, fixed: Mapping[str, Tensor]) -> Sum:
     """How many indices stay; where one belongs to units of several groups, the first one decides."""
     free = torch.ones(size, dtype=torch.bool)  # no group that can lose units has this index yet
     for name, unit_of in parts:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import NEVER, Order
 from secateur.allocate.patterned import patterned
 from secateur.allocate.widths import least_kept
@@ -30,7 +31,7 @@ def interleave(
     key: Callable[[Tensor], Tensor],
     *,
     floor: int | float = 1,
-    round_to: int = 1,
+    round_to: RoundTo = 1,
 ) -> Order:
     """Order the removals of all groups; a block whose mean key is lower leaves earlier.
 
@@ -54,7 +55,7 @@ def interleave(
             scores[group.name],
             key,
             max(least_kept(group.size, floor), group.least.units),
-            round_to,
+            multiple(round_to, group.name),
         )
         for group in groups
         if group.pattern is None

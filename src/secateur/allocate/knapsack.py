@@ -12,8 +12,10 @@ from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.forms import FORMS
 from secateur.allocate.goals import Goal
 from secateur.allocate.levels import Levels, levels
+from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import Choice
 from secateur.allocate.patterned import patterned
+from secateur.allocate.priced import priced
 from secateur.allocate.program import Limit, solve
 from secateur.allocate.ranked import Ranked
 from secateur.errors import BudgetError, OptionError
@@ -38,7 +40,8 @@ class Knapsack:
     Attributes:
         by: the saliency whose scores count.
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
-        round_to: widths become multiples of this. A group that loses nothing keeps its width.
+        round_to: widths become multiples of this, or of what `Multiples` says of each group. A
+            group that loses nothing keeps its width.
         levels: widths of a group that the solver chooses from, evenly spread.
         gap: it stops where no choice can keep this fraction more than what it has.
         nodes: of branch and bound, at most; not seconds, so that equal inputs give equal plans.
@@ -46,7 +49,7 @@ class Knapsack:
 
     by: str
     floor: int | float = 1
-    round_to: int = 1
+    round_to: RoundTo = 1
     levels: int = 8
     gap: float = 1e-3
     nodes: int = 20
@@ -70,11 +73,11 @@ class Knapsack:
             MissingExtraError: the solver is not installed.
         """
         for goal in wanted:
-            if goal.budget.quantity not in FORMS:
+            if goal.budget.quantity not in FORMS and goal.prices is None:
                 raise BudgetError(
                     f"{goal.budget.quantity} is no sum over layers",
                     where=str(goal.budget),
-                    hint=f"Knapsack counts {', '.join(FORMS)}",
+                    hint=f"Knapsack counts {', '.join(FORMS)}, and latency where it is given prices",
                 )
         ranked = Ranked(self.by, self.floor, self.round_to).choose(groups, scores, wanted).masks
         values = scores_of(groups, scores, self.by)
@@ -85,7 +88,11 @@ class Knapsack:
         }
         room = {
             g.name: levels(
-                g, values[g.name], floor=self.floor, round_to=self.round_to, most=self.levels
+                g,
+                values[g.name],
+                floor=self.floor,
+                round_to=multiple(self.round_to, g.name),
+                most=self.levels,
             )
             for g in groups
             if g.pattern is None
@@ -119,7 +126,10 @@ class Knapsack:
 def _limit(
     groups: Groups, goal: Goal, room: Mapping[str, Levels], fixed: Mapping[str, Tensor]
 ) -> Limit:
-    products = FORMS[goal.budget.quantity](groups, room, fixed)
+    if goal.prices is not None:
+        products = priced(groups, goal.prices, room, fixed)
+    else:
+        products = FORMS[goal.budget.quantity](groups, room, fixed)
     return Limit(products, goal.budget.limit(goal.dense))
 
 
@@ -136,16 +146,17 @@ def _filled(
     gone: Mapping[str, int],
     fixed: Mapping[str, Tensor],
     wanted: Sequence[Goal],
-    block: int,
+    round_to: RoundTo,
 ) -> dict[str, int]:
     """Put units back, the highest scores first, until of no group one more fits or is worth it."""
     gone, open_groups = dict(gone), {name for name in room if gone[name]}
-    mean = {name: _next(room[name], gone[name], block) for name in open_groups}
+    block = {name: multiple(round_to, name) for name in room}
+    mean = {name: _next(room[name], gone[name], block[name]) for name in open_groups}
     while open_groups:
         name = max(sorted(open_groups), key=mean.__getitem__)
         if mean[name] < 0.0:
             break
-        fewer = gone[name] - _step(room[name], gone[name], block)
+        fewer = gone[name] - _step(room[name], gone[name], block[name])
         if _met({**fixed, **_masks(room, {**gone, name: fewer})}, wanted):
             gone[name] = fewer
         else:
@@ -153,7 +164,7 @@ def _filled(
         if not gone[name]:
             open_groups.discard(name)
         if name in open_groups:
-            mean[name] = _next(room[name], gone[name], block)
+            mean[name] = _next(room[name], gone[name], block[name])
     return gone
 
 

@@ -24,7 +24,8 @@ class Choice:
 
     Attributes:
         masks: group name → bool (n,); True stays.
-        about: what the plan is to tell of it; JSON values only.
+        about: what the plan is to tell of it; JSON values only. "allocator" is who chose, where the
+            allocator's own text does not say it all.
     """
 
     masks: Mapping[str, Tensor]

@@ -232,6 +232,9 @@ def _solved(
     highs.setSolution(_started(highspy, program, start))
     highs.run()
     columns = highs.getSolution().col_value
+    if not len(columns):  # nothing fits: only where limits are not quite what they stand for
+        most = sum(float(one.saliency.max()) for one in program.levels.values())
+        return Solution(dict(start), most)
     bound = -highs.getInfo().mip_dual_bound * scale
     chosen = {
         name: int(np.argmax(columns[first : first + len(program.levels[name])]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from secateur.allocate.checked import check_limits, layers_of, scores_of
 from secateur.allocate.coupled import Coupled, RankSum
 from secateur.allocate.goals import Goal
+from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import Choice, check_met, fewest, first
 from secateur.allocate.patterned import patterned
 from secateur.allocate.staircase import Staircase, Stairs, staircase, stairs
@@ -51,8 +52,8 @@ class Tolerance:
         alpha: from 0 to 1; None where budgets say how much leaves. Where both are given, all that
             alpha lets go leaves; a budget that does not hold then is an error.
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
-        round_to: widths become multiples of this; depths between are passed over. A group that loses
-            nothing keeps its width.
+        round_to: widths become multiples of this, or of what `Multiples` says of each group; depths
+            between are passed over. A group that loses nothing keeps its width.
         coupled: which units leave a group of several layers: `RankSum()`, with which a tighter
             budget keeps nothing that a looser one drops, or `ByIndex()`, with which it may.
     """
@@ -61,7 +62,7 @@ class Tolerance:
     protect: str = "reconstruction"
     alpha: float | None = None
     floor: int | float = 1
-    round_to: int = 1
+    round_to: RoundTo = 1
     coupled: Coupled = field(default_factory=RankSum)
 
     def __post_init__(self) -> None:
@@ -92,7 +93,13 @@ class Tolerance:
                 fixed[group.name] = patterned(group, removal[group.name], *group.pattern)
                 continue
             most = int(_MOST * group.size)
-            may = depths(group.size, self.floor, self.round_to, most, group.least.units)
+            may = depths(
+                group.size,
+                self.floor,
+                multiple(self.round_to, group.name),
+                most,
+                group.least.units,
+            )
             low, high, layers = self._by_layer(group, scores)
             moving[group.name] = (
                 stairs(low, high, may, layers)
@@ -120,7 +127,9 @@ class Tolerance:
             "groups": {g.name: _told(g, masks[g.name], order, alpha) for g in groups},
             "nearest": [_nearest(goal, order) for goal in wanted],
         }
-        return Choice({g.name: masks[g.name] for g in groups}, {"tolerance": told})
+        found = str(replace(self, alpha=alpha))  # which, given, would choose the same
+        about = {"tolerance": told, "allocator": found}
+        return Choice({g.name: masks[g.name] for g in groups}, about)
 
     def _steps(self, order: Staircase, wanted: Sequence[Goal]) -> int:
         if self.alpha is None:

@@ -183,7 +183,47 @@ class Prune:
     bits: Annotated[
         int | None,
         Option(
-            metavar="N", help="8, 4, 2 or 1 for each weight, where the method learns weights: dpp."
+            metavar="N",
+            help="8, 4, 2 or 1 for each weight, as the last step of all; dpp trains the weights with them.",
+        ),
+    ] = None
+    rounding: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="How --bits are reached: nearest, or calibrated on the data, without labels. Not given: "
+            "calibrated if there are data. With it dpp trains in float32, and rounds in the end.",
+        ),
+    ] = None
+    measure: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="counted: only what needs no timing and no packing; `secateur measure RUN` does the "
+            "rest later. Not given: all.",
+        ),
+    ] = None
+    runtime: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="What latencies are taken on: eager, compile, onnxruntime or openvino, on the CPU. Not "
+            "given: PyTorch as it is.",
+        ),
+    ] = None
+    batch: Annotated[
+        int | None,
+        Option(metavar="N", min=1, help="Samples that a latency is of. Not given: the example's."),
+    ] = None
+    threads: Annotated[
+        int | None, Option(metavar="N", min=1, help="That a latency is taken with. Not given: 1.")
+    ] = None
+    layers: Annotated[
+        bool | None,
+        Option(
+            "--layers/--no-layers",
+            help="Aim at a latency, and round widths, by measured times of single layers, which are kept "
+            "for the next time in $SECATEUR_CACHE; not given: with --runtime, unless that is compile.",
         ),
     ] = None
     seed: Seed = 0

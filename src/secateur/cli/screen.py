@@ -43,6 +43,13 @@ def show_measures(measures: Mapping[str, Any]) -> None:
     show_table(("", "dense", "pruned", ""), rows)
     for budget in measures["budgets"]:
         typer.echo(f"budget {budget_line(budget)}")
+    for name, why in measures.get("unmeasured", {}).items():
+        typer.echo(f"{name}: not measured, {why}")
+    rounded = measures.get("quantized")
+    if rounded:
+        near = "".join(f"\n    {name}: nearest, {why}" for name, why in rounded["nearest"].items())
+        calibrated = len(rounded["calibrated"])
+        typer.echo(f"quantised to {rounded['bits']} bits: {calibrated} weights calibrated{near}")
     for name, done in measures.get("repairs", {}).items():
         left = "".join(f"\n    {layer}: left, {why}" for layer, why in done["left"].items())
         typer.echo(f"{name}: {len(done['changed'])} layers repaired{left}")

@@ -33,11 +33,18 @@ class Veto(Composed):
     """
 
     base: Composable
-    by: Composable
-    share: float
+    by: Composable = None  # type: ignore[assignment]  # one that is left out is refused below
+    share: float = None  # type: ignore[assignment]
     scope: Scope = Scope.GROUP
 
     def __post_init__(self) -> None:
+        by: object = self.by
+        if by is None:
+            raise OptionError(
+                "nothing says what is protected",
+                where="Veto",
+                hint="Veto(sec.Taylor(), by=sec.Magnitude(), share=0.1)",
+            )
         parts_of(self, (self.base, self.by))
         check_scope(self, self.scope)
         if not (is_number(self.share) and 0.0 < self.share < 1.0):

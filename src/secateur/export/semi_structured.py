@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
@@ -36,11 +38,19 @@ def semi_structured(model: nn.Module, plan: Plan) -> nn.Module:
     _check_device(next(iter(weights.values())))
     pruned = shrink(model, plan)
     sparse = {
-        name: nn.Parameter(to_sparse_semi_structured(weight.detach()), requires_grad=False)
-        for name, weight in pruned.named_parameters()
-        if name in weights
+        name: compressed(weight) for name, weight in pruned.named_parameters() if name in weights
     }
     return copy_with(pruned, sparse.get)
+
+
+def compressed(weight: Tensor) -> nn.Parameter:
+    """The weight of a Linear layer as a semi-structured tensor, without gradients."""
+    return nn.Parameter(to_sparse_semi_structured(weight.detach()), requires_grad=False)
+
+
+def compressible(weight: Tensor) -> bool:
+    """Whether the kernels take the weight of a Linear layer: its device, dtype, sizes and zeros."""
+    return _capable(weight) and _of_size(weight.shape) and _has_pattern(weight)
 
 
 def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
@@ -58,7 +68,7 @@ def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
             continue
         rows, inputs = member.shape
         along_inputs = torch.arange(rows * inputs).view(rows, inputs)
-        if torch.equal(blocks, along_inputs) and rows % 64 == 0 and inputs % 64 == 0:
+        if torch.equal(blocks, along_inputs) and _of_size(member.shape):
             found[member.name] = linear[member.name]
     if not found:
         raise PlanError(
@@ -69,9 +79,23 @@ def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     return found
 
 
-def _check_device(weight: Tensor) -> None:
+def _of_size(shape: Sequence[int]) -> bool:
+    return all(size % 64 == 0 for size in shape)
+
+
+def _has_pattern(weight: Tensor) -> bool:
+    """Whether no four inputs keep more than two."""
+    kept, of = PATTERN
+    return bool((weight.detach().unflatten(1, (-1, of)).count_nonzero(2) <= kept).all())
+
+
+def _capable(weight: Tensor) -> bool:
     capable = weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= (8, 0)
-    if not capable or weight.dtype not in DTYPES:
+    return capable and weight.dtype in DTYPES
+
+
+def _check_device(weight: Tensor) -> None:
+    if not _capable(weight):
         raise ModelError(
             f"semi-structured weights run on CUDA from compute capability 8.0, in float16 or bfloat16;"
             f" these are {weight.dtype} on {weight.device}",

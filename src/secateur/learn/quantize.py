@@ -97,7 +97,7 @@ class Quantizer:
                 where,
                 hint="a smaller learning rate, or check the network that was given",
             )
-        found = _short(found) if self.scaled else torch.ones_like(found)
+        found = short(found) if self.scaled else torch.ones_like(found)
         return found if each else found.squeeze(0)
 
     def round(self, values: Tensor, scale: Tensor, *, masked: bool = False) -> Tensor:
@@ -172,8 +172,8 @@ class _Straight(torch.autograd.Function):
         return gradients[0] * within * _SLOPE, None, None
 
 
-def _short(scale: Tensor) -> Tensor:
-    """Rounded to 16 binary digits: a code has 7 at most, and float32 holds 24."""
+def short(scale: Tensor) -> Tensor:
+    """Rounded to 16 binary digits, so that a code, of 7 at most, times it is exact in float32's 24."""
     normal = scale.clamp_min(torch.finfo(torch.float32).tiny)
     short = ((normal.view(torch.int32) + 0x80) & -0x100).view(torch.float32)
     return short.where(scale > 0, 0.0)

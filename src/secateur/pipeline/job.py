@@ -12,13 +12,17 @@ from torch import nn
 from secateur.allocate import COUNTED, Allocator, Tolerance
 from secateur.errors import BudgetError, OptionError
 from secateur.granularity import Granularity
+from secateur.learn import Quantizer
 from secateur.lookup import check_options, pick
 from secateur.pipeline.allocators import find_allocator
 from secateur.pipeline.granularities import find_granularity
+from secateur.pipeline.layered import layers_of
 from secateur.pipeline.methods import SALIENCIES, Chosen, Method, find_method
 from secateur.pipeline.repairs import find_repairs
 from secateur.pipeline.scored import Scored, one_pass, scored
+from secateur.pipeline.stopwatches import stopwatch_of
 from secateur.recipes import Dpp, Recipe, Repairing
+from secateur.runtime import LayerTable, Stopwatch
 from secateur.types.budget import Budget, parse
 from secateur.types.loss import Loss
 from secateur.types.scores import Scores
@@ -40,7 +44,11 @@ class Choices(TypedDict, total=False):
     repair: str | Sequence[str] | None
     recalibrate: bool | None
     finetune: int
-    bits: int | None
+    bits: int | Quantizer | None
+    rounding: str | None
+    measure: str | None
+    stopwatch: Stopwatch | None
+    layers: LayerTable | bool | None
     seed: int
 
 
@@ -58,6 +66,11 @@ class Job:
     repair_asked: bool  # by the caller; not by the method alone
     recalibrate: bool | None  # None: unless least squares repairs a layer
     finetune: int
+    quantizer: Quantizer | None  # of the weights, when all else is done
+    rounding: str | None  # of ROUNDINGS; None: calibrated where there are data
+    counted: bool  # what must be timed or packed is left for another time
+    stopwatch: Stopwatch  # of every latency
+    layers: LayerTable | None  # times of single layers, by which a latency is aimed at
     seed: int
 
 
@@ -89,8 +102,9 @@ def job(
     budgets = tuple(parse(budget) if isinstance(budget, str) else budget for budget in several)
     chosen = _searching(chosen, budgets)
     repairs = _repairs(chosen, choices.get("repair"))
-    chosen = _quantising(chosen, choices)
+    chosen, quantizer = _quantising(chosen, choices)
     allocator = _allocator(chosen, choices)
+    stopwatch = stopwatch_of(choices.get("stopwatch"), budgets)
     return Job(
         _protecting(chosen, allocator),
         budgets,
@@ -102,6 +116,11 @@ def job(
         bool(repairs) and choices.get("repair") is not None,
         choices.get("recalibrate"),
         choices.get("finetune", 0),
+        quantizer,
+        choices.get("rounding"),
+        _counted(choices.get("measure"), budgets),
+        stopwatch,
+        layers_of(choices.get("layers"), stopwatch, budgets),
         seed,
     )
 
@@ -123,27 +142,50 @@ def _searching(
         ) from error
 
 
-def _quantising(method: Method | Recipe | Scored, choices: Choices) -> Method | Recipe | Scored:
-    """The method, with the bits that weights shall have; only those that learn quantise them."""
-    if choices.get("bits") is not None:
-        if not isinstance(method, Dpp):
-            raise OptionError(
-                "only methods that train the weights quantise them", where="bits", hint="method dpp"
-            )
-        if method.bits not in {None, choices["bits"]}:
-            raise OptionError(
-                f"the method says {method.bits} and the option {choices['bits']}", where="bits"
-            )
-        method = replace(method, bits=choices["bits"])
+def _counted(measure: str | None, budgets: Sequence[Budget]) -> bool:
+    """Whether only what can be counted shall be measured."""
+    if measure not in {None, "all", "counted"}:
+        raise OptionError(
+            f"{measure!r} cannot be measured", where="measure", hint="counted, or all"
+        )
+    timed = [str(budget) for budget in budgets if budget.quantity in {"latency", "bytes"}]
+    if measure == "counted" and timed:
+        raise OptionError(
+            f"{', '.join(timed)} must be measured", where="measure", hint="leave the option out"
+        )
+    return measure == "counted"
+
+
+def _quantising(
+    method: Method | Recipe | Scored, choices: Choices
+) -> tuple[Method | Recipe | Scored, Quantizer | None]:
+    """The method, with the bits that it trains weights at; and those that they get in the end."""
+    bits, rounding = choices.get("bits"), choices.get("rounding")
+    quantizer = None
+    if rounding is not None:
+        pick(rounding, ROUNDINGS, "rounding")
+        if bits is None:
+            raise OptionError("of how many bits?", where="rounding", hint="bits=8")
+    if isinstance(method, Dpp) and rounding is None:
+        if isinstance(bits, Quantizer):
+            raise OptionError("the method has its own quantiser", where="bits", hint="bits=4")
+        if bits is not None:
+            if method.bits not in {None, bits}:
+                raise OptionError(
+                    f"the method says {method.bits} and the option {bits}", where="bits"
+                )
+            method = replace(method, bits=bits)
+    elif bits is not None:
+        quantizer = bits if isinstance(bits, Quantizer) else Quantizer(bits)
     if isinstance(method, Dpp) and method.bits is not None:
-        for name in ("finetune", "repair"):
+        for name in ("finetune", "repair", "rounding"):
             if choices.get(name):
                 raise OptionError(
                     f"would move the weights off their {method.bits} bits",
                     where=name,
                     hint="more epochs of the method itself: dpp?epochs=40",
                 )
-    return method
+    return method, quantizer
 
 
 def _protecting(
@@ -184,6 +226,12 @@ def _allocator(method: Method | Recipe | Scored, choices: Choices) -> Allocator 
             )
     return own
 
+
+ROUNDINGS = {
+    "nearest": "each weight to the nearest code",
+    "calibrated": "layer by layer on data, each error made good by the weights that follow",
+}
+"""How weights of few bits are rounded when a network is pruned."""
 
 METHOD = "taylor"
 """The method, where nobody says which."""

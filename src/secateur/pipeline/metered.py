@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
 from torch import nn
 
 from secateur.allocate import COUNTED, Allocator, allocate
-from secateur.cost import latency, peak_memory_bytes
+from secateur.cost import Prices, peak_memory_bytes
 from secateur.errors import BudgetError, DataError
-from secateur.measure import Measured, search
+from secateur.measure import Dial, Measured, search
 from secateur.pipeline.job import Job
+from secateur.pipeline.layered import dial_of, rounded, useful
 from secateur.pipeline.packed import packed
-from secateur.pipeline.progress import Progress, Report
+from secateur.pipeline.progress import Progress, Report, silent
+from secateur.pipeline.quantising import quantised
 from secateur.pipeline.recovery import judge, repair
 from secateur.pipeline.source import Source
 from secateur.types.budget import Budget
@@ -31,7 +34,7 @@ def decided(
     network: tuple[nn.Module, Any],
     of: Source,
     groups: Groups,
-    by: tuple[Scores, Allocator],
+    decides: tuple[Scores, Allocator],
     report: Report,
 ) -> Plan:
     """What stays, so that every budget holds: those that are counted, and those that are measured.
@@ -41,47 +44,72 @@ def decided(
         DataError: accuracy is to be kept, and there is nothing to judge it by.
     """
     model, example = network
-    scores, how = by
-
-    def at(budgets: Sequence[Budget]) -> Plan:
-        return allocate(groups, scores, how, budgets or None)
+    scores, how = decides
 
     counted = [budget for budget in job.budgets if budget.quantity in COUNTED]
     others = [budget for budget in job.budgets if budget.quantity not in COUNTED]
     if not others:
-        return at(counted)
+        return allocate(groups, scores, how, counted or None)
     accurate = [b for b in others if b.quantity == "accuracy"]
-    ceilings = [_ceiling(b, model, example) for b in others if b.quantity != "accuracy"]
-    return search(
-        model,
-        at,
-        ceilings,
-        _accuracy(max(accurate, key=_strictness), job, model, of) if accurate else None,
-        counted=counted,
-        fine_tuned=job.finetune > 0,
-        tell=lambda what, done: report(Progress(what, done, None)),
+    ceilings = [_ceiling(job, b, network, of) for b in others if b.quantity != "accuracy"]
+    worth = _accuracy(max(accurate, key=_strictness), job, model, of) if accurate else None
+    prices = _prices(job, model, example, groups, report)
+
+    def by(how: Allocator) -> Plan:
+        return search(
+            model,
+            lambda budgets: allocate(groups, scores, how, budgets or None, prices=prices),
+            ceilings,
+            worth,
+            counted=counted,
+            fine_tuned=job.finetune > 0,
+            dial=Dial() if prices is None else dial_of(prices, groups, others, _NOISE),
+            tell=lambda what, done: report(Progress(what, done, None)),
+        )
+
+    *coarser, plain = [how] if prices is None else rounded(how, prices, groups)
+    for each in coarser:
+        with suppress(BudgetError):  # what coarse widths cannot reach, finer ones may
+            return by(each)
+    return by(plain)
+
+
+def _prices(
+    job: Job, model: nn.Module, example: Any, groups: Groups, report: Report
+) -> Prices | None:
+    """What the network's layers take, where a table is asked for and can say it."""
+    if job.layers is None:
+        return None
+    prices = job.layers.prices(
+        model, example, job.stopwatch, lambda done, of: report(Progress("layers", done, of))
     )
+    return prices if useful(prices, groups) else None
 
 
 def _strictness(budget: Budget) -> float:
     return budget.target
 
 
-def _ceiling(budget: Budget, model: nn.Module, example: Any) -> Measured:
+def _ceiling(job: Job, budget: Budget, network: tuple[nn.Module, Any], of: Source) -> Measured:
     """A budget on what a network costs: bytes, memory or latency."""
+    model, example = network
     if budget.quantity == "bytes":
-        return Measured(budget, _bundled(model, budget), _REPAIRED)
+        return Measured(budget, _bundled(job, budget, model, of), _REPAIRED)
     if budget.quantity == "latency":
-        return Measured(budget, _timed(model, example), _NOISE)
+        return Measured(budget, _timed(job, model, example), _NOISE, noisy=True)
     dense = float(peak_memory_bytes(model, example))
     return Measured(budget, lambda _, small: (dense, float(peak_memory_bytes(small, example))))
 
 
-def _bundled(model: nn.Module, budget: Budget) -> Callable[[Plan, nn.Module], tuple[float, float]]:
-    """Both networks as bundles."""
+def _bundled(
+    job: Job, budget: Budget, model: nn.Module, of: Source
+) -> Callable[[Plan, nn.Module], tuple[float, float]]:
+    """Both networks as bundles, the smaller one with the bits that it will have."""
 
     def read(plan: Plan, small: nn.Module) -> tuple[float, float]:
-        (dense, pruned), why = packed((model, small), plan)
+        tried = deepcopy(small)
+        quantised(job, tried, of, silent)
+        (dense, pruned), why = packed((model, tried), plan)
         if dense is None or pruned is None:
             raise BudgetError(
                 f"cannot be measured: {why['unmeasured']['packed_bytes']}", where=str(budget)
@@ -91,19 +119,21 @@ def _bundled(model: nn.Module, budget: Budget) -> Callable[[Plan, nn.Module], tu
     return read
 
 
-def _timed(model: nn.Module, example: Any) -> Callable[[Plan, nn.Module], tuple[float, float]]:
+def _timed(
+    job: Job, model: nn.Module, example: Any
+) -> Callable[[Plan, nn.Module], tuple[float, float]]:
     """Both networks in one run, so that a busy machine slows them alike."""
+    beside = job.stopwatch.against(model, example)
 
     def read(_: Plan, small: nn.Module) -> tuple[float, float]:
-        dense, pruned = latency([model, small], example)
+        dense, pruned = beside(small)
         return dense.median_s, pruned.median_s
 
     return read
 
 
 def _accuracy(budget: Budget, job: Job, model: nn.Module, of: Source) -> Measured:
-    """A budget on what a network is worth, after its repairs."""
-    silent: Report = lambda _: None  # noqa: E731 - of stages that are tried, not done
+    """A budget on what a network is worth, after its repairs, and with the bits that it will have."""
     dense = judge(model, of, "dense", silent)
     if dense is None:
         raise DataError(
@@ -115,6 +145,7 @@ def _accuracy(budget: Budget, job: Job, model: nn.Module, of: Source) -> Measure
     def read(plan: Plan, small: nn.Module) -> tuple[float, float]:
         tried = deepcopy(small)
         repair(job, (model, tried), plan, of, silent)
+        quantised(job, tried, of, silent)
         found = judge(tried, of, "search", silent)
         return dense.value, dense.value if found is None else found.value
 

@@ -70,7 +70,17 @@ def prune(
         recalibrate: measure the statistics of BatchNorms again; where not given, True unless least
             squares made layers answer as before, which new statistics only disturb.
         finetune: epochs of SGD with momentum and a cosine, on all training samples; 0 where not given.
-        bits: 8, 4, 2 or 1 for each weight, where the method trains the weights, as "dpp" does.
+        bits: 8, 4, 2 or 1 for each weight, or a `Quantizer`, as the last step of all; "dpp" trains the
+            weights with them.
+        rounding: "nearest", or "calibrated" on at most 512 of the samples; where not given, calibrated
+            if there are data. With it "dpp" trains in float32, and rounds in the end.
+        measure: "counted": parameters, MACs, memory and accuracy only, which is sooner; latency and
+            packed bytes are then None. "all" where not given.
+        stopwatch: what latencies are latencies of: `Stopwatch(OnnxRuntime(), batch=16, threads=1)`; eager
+            PyTorch on the example, with one thread, where not given.
+        layers: a `LayerTable`: a budget of latency then rounds widths as the table's times suggest, and
+            aims by them before it measures the network; True: the user's own, False: none. Where not
+            given, the user's own if a runtime is named that needs no compiler.
         seed: of everything that is drawn.
 
     Raises:

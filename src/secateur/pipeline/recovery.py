@@ -13,11 +13,13 @@ from secateur.mask.fill import fill
 from secateur.measure import Accuracy, accuracy
 from secateur.pipeline.job import Job
 from secateur.pipeline.progress import Progress, Report, counting
+from secateur.pipeline.quantising import quantised
 from secateur.pipeline.repairs import REPAIRS
 from secateur.pipeline.repairs import SAMPLES as FEW
-from secateur.pipeline.shelf import MODEL, Shelf
+from secateur.pipeline.shelf import FLOATS, MODEL, Shelf
 from secateur.pipeline.source import Source, calibration, epochs, judging, length
 from secateur.pipeline.tune import tune
+from secateur.quantize import Rounded
 from secateur.recover import Repaired, recalibrate
 from secateur.types.plan import Plan
 from secateur.types.seed import derive
@@ -30,10 +32,12 @@ class Recovered:
     Attributes:
         reached: accuracy after each stage; nothing where there is no test part.
         repaired: by the name of the repair.
+        rounded: what quantising came to; None where weights stay floats.
     """
 
     reached: Mapping[str, Accuracy]
     repaired: Mapping[str, Repaired]
+    rounded: Rounded | None = None
 
 
 def recover(
@@ -44,7 +48,7 @@ def recover(
     shelf: Shelf,
     report: Report,
 ) -> Recovered:
-    """Repair, recalibrate and fine-tune the smaller one in place."""
+    """Repair, recalibrate, fine-tune and quantise the smaller one in place."""
     small = models[1]
     reached = {"oneshot": judge(small, of, "one-shot", report)}
 
@@ -59,11 +63,15 @@ def recover(
             tune(small, plan, training, job, shelf.checkpoint, report)
         return named_tensors(small)
 
-    fill(small, shelf.keep(MODEL, final))
+    fill(small, shelf.keep(MODEL if job.quantizer is None else FLOATS, final))
     if training is not None:
         reached["finetuned"] = judge(small, of, "fine-tuned", report)
+    rounded = quantised(job, small, of, report)
+    if rounded is not None:
+        fill(small, shelf.keep(MODEL, lambda: named_tensors(small)))
+        reached["quantized"] = judge(small, of, "quantised", report)
     judged = {stage: value for stage, value in reached.items() if value is not None}
-    return Recovered(judged, repaired)
+    return Recovered(judged, repaired, rounded)
 
 
 def repair(

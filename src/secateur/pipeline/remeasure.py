@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from secateur import archive
-from secateur.cost import latency
 from secateur.measure import Accuracy, accuracy, measure, measures_json
 from secateur.pipeline.folder import RunFolder
+from secateur.pipeline.measuring import samples
 from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report, counting, silent
 from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
@@ -46,8 +46,8 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
     if found[1] is not None and reached:
         reached[[*reached][-1]] = found[1]
     report(Progress("latency"))
-    times = latency(models, example)
-    more: dict[str, Any] = {name: before[name] for name in ("repairs", "learned") if name in before}
+    times = job.stopwatch.against(models[0], example)(models[1])
+    more = {name: before[name] for name in ("repairs", "quantized", "learned") if name in before}
     sizes, why = packed(models, plan)
     return (
         more
@@ -65,4 +65,5 @@ def remeasure(folder: str | Path, load: Load, report: Report = silent) -> Mappin
             plan,
         )
         | why
+        | samples(job.stopwatch, example)
     )

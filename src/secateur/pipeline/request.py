@@ -12,6 +12,7 @@ from secateur import archive
 from secateur.allocate import Tolerance
 from secateur.errors import OptionError
 from secateur.pipeline.job import SAMPLES, Choices, Job, job
+from secateur.pipeline.stopwatches import named_stopwatch
 from secateur.recipes import Fair
 from secateur.types.scores import Scores
 
@@ -28,6 +29,7 @@ class Request:
         method: as `find_method` reads it; None: "taylor", or the first of the scores.
         scores: a file of scores, or the folder of a run that holds some.
         floor: "0.1" is a tenth of every group, "4" is four units.
+        runtime, batch, threads: what latencies are taken on, as a `Stopwatch` says it.
         others: as `prune` takes them.
     """
 
@@ -48,6 +50,12 @@ class Request:
     recalibrate: bool | None = None
     finetune: int = 0
     bits: int | None = None
+    rounding: str | None = None
+    measure: str | None = None
+    runtime: str | None = None
+    batch: int | None = None
+    threads: int | None = None
+    layers: bool | None = None
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +112,10 @@ def job_of(request: Request, scores: Scores | None = None) -> Job:
         "recalibrate": request.recalibrate,
         "finetune": request.finetune,
         "bits": request.bits,
+        "rounding": request.rounding,
+        "measure": request.measure,
+        "stopwatch": named_stopwatch(request.runtime, request.batch, request.threads),
+        "layers": request.layers,
         "seed": request.seed,
     }
     if request.allocator is not None:
@@ -111,7 +123,9 @@ def job_of(request: Request, scores: Scores | None = None) -> Job:
     task = job(request.method, request.to or None, scores, **choices)
     if not (request.to or request.granularity.startswith("block:") or _stops_by_itself(task)):
         raise OptionError(
-            "there is no budget", where="to", hint="say what is kept, as in --to macs=0.5"
+            "there is no budget",
+            where="to",
+            hint=f"say what is kept, as in --to macs=0.5{_or_an_alpha(request, task)}",
         )
     return task
 
@@ -122,6 +136,16 @@ def _stops_by_itself(task: Job) -> bool:
         isinstance(decides, Tolerance | Fair) and decides.alpha is not None
         for decides in (task.allocator, task.method)
     )
+
+
+def _or_an_alpha(request: Request, task: Job) -> str:
+    """The other way to say how much leaves, of methods that have it."""
+    name, text = "method", request.method or ""
+    if request.allocator is not None:
+        name, text = "allocator", request.allocator
+    if not any(isinstance(decides, Tolerance | Fair) for decides in (task.allocator, task.method)):
+        return ""
+    return f'; or how much may leave, as in --{name} "{text}{"&" if "?" in text else "?"}alpha=0.1"'
 
 
 def _floor(text: str) -> int | float:

@@ -50,18 +50,17 @@ class Result:
 
     @property
     def decision(self) -> str:
-        """Who decided what leaves, and how near it came to the budgets where it goes in steps."""
+        """Who decided what leaves, and how near it came to the budgets where it goes in steps.
+
+        Of several rounds, one line each.
+        """
         about = self.plan.about
-        told = about.get("tolerance") or {}
-        near = [
-            f"nearest {each['quantity']}: {each[side]['value']:.4g} {side}"
-            f" (alpha {each[side]['alpha']})"
-            for each in told.get("nearest", ())
-            for side in ("meets", "misses")
-            if each[side] is not None
-        ]
-        alpha = [f"alpha {told['alpha']}"] if told else []
-        return ", ".join([str(about.get("allocator", "")), *alpha, *near])
+        told = about.get("tolerance")
+        once = _found(told) if told else []
+        lines = [", ".join([str(about.get("allocator", "")), *once])]
+        rounds = (about.get("recipe") or {}).get("rounds") or []
+        lines += [f"    round {one['round']}: {', '.join(_found(one))}" for one in rounds]
+        return "\n".join(lines)
 
     def __str__(self) -> str:
         rows = [(row.name, row.dense, row.pruned, row.change) for row in table(self.measures)]
@@ -73,3 +72,15 @@ class Result:
         ]
         recipe = [f"recipe {self.recipe}"] if self.recipe else []
         return "\n".join([*lines, *recipe, str(self.certificate)])
+
+
+def _found(told: Mapping[str, Any]) -> list[str]:
+    """The alpha that was used, and the nearest budgets that can be met exactly."""
+    near = [
+        f"nearest {each['quantity']}: {each[side]['value']:.4g} {side}"
+        + ("" if each[side]["alpha"] is None else f" (alpha {each[side]['alpha']})")
+        for each in told["nearest"]
+        for side in ("meets", "misses")
+        if each[side] is not None
+    ]
+    return [f"alpha {told['alpha']}", *near]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from secateur.errors import ModelError, OptionError
-from secateur.learn.quantize import BITS, Quantizer, along
+from secateur.learn import Quantizer, codes
+from secateur.learn.quantize import BITS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,10 +51,7 @@ class Rounding:
             return tensor
         values = tensor.detach()
         if self.bits is not None and parameter and values.dim() > 1:
-            quantizer = Quantizer(self.bits)
-            scale = quantizer.scale(values, name)
-            codes = quantizer.round(values, scale) + 0.0  # -0 counts as 0
-            return (codes * along(scale, values.dim())).to(values.dtype)
+            return codes(values, Quantizer(self.bits), where=name).values().to(values.dtype)
         if self.dtype is None:
             return tensor
         short = values.to(DTYPES[self.dtype]).to(values.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from secateur.allocate import Allocator
@@ -62,16 +63,23 @@ def scored(scores: Scores, method: Chosen | None, seed: int) -> Scored:
             raise ScoreError(
                 f"the method goes by {saliency.name!r}, which was not scored",
                 where="scores",
-                hint=f"scored were: {', '.join(scores)}; choose one of them, or score again",
+                hint=f"scored were: {', '.join(scores)}; {_command(method)} scores what it needs",
             )
         before = scores.about.get(saliency.name, str(saliency))
         if before != str(saliency):
             raise ScoreError(
                 f"{saliency.name!r} was scored as {before}, and {saliency} is asked for",
                 where="scores",
-                hint="give the options it was scored with, or score again",
+                hint=f"give the options it was scored with, or score again: {_command(method)}",
             )
     return Scored(scores, one.by, one.allocator, one.repairs)
+
+
+def _command(method: Chosen) -> str:
+    """What would make the scores that a method goes by."""
+    if isinstance(method, str):
+        return f"secateur score MODEL --data DATA --method {shlex.quote(method)} -o FILE"
+    return "sec.score(...) with its saliencies"
 
 
 def one_pass(method: Method | Recipe) -> Method:
@@ -90,6 +98,12 @@ def one_pass(method: Method | Recipe) -> Method:
     hint = f"secateur prune --method {name} does both at once"
     if isinstance(method, FlexRel):
         hint = f"give a delta, as flexrel?delta=0.5; {hint}"
+    if isinstance(method, Fair):
+        hint = (
+            "leave rounds out, then scores stand for all budgets; or secateur prune"
+            f' --data DATA --method "fair?rounds={method.rounds}", without --scores, scores in every round'
+        )
+        name = f"fair in {method.rounds} rounds"
     raise OptionError(
         f"{name} looks at data again while it decides: no scores stand for all budgets",
         where="method",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -11,19 +11,17 @@ import torch
 from torch import nn
 
 from secateur.allocate import COUNTED, Ranked, Tolerance, allocate
-from secateur.cost import latency
 from secateur.errors import DataError, ModelError
 from secateur.find import groups
 from secateur.mask import certify, shrink
 from secateur.mask.check import named_tensors
 from secateur.mask.fill import filled
-from secateur.measure import Accuracy, measure, measures_json
 from secateur.pipeline.job import Job
+from secateur.pipeline.measuring import measured
 from secateur.pipeline.metered import decided
 from secateur.pipeline.methods import Method
-from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report
-from secateur.pipeline.recovery import Recovered, judge, recover
+from secateur.pipeline.recovery import judge, recover
 from secateur.pipeline.repairs import check_repairable
 from secateur.pipeline.result import Result
 from secateur.pipeline.scored import Scored
@@ -56,7 +54,7 @@ def carry_out(
         dense = judge(model, of, "dense", report)
         after = recover(job, (whole, small), plan, of, shelf, report)
         measures = shelf.keep(
-            MEASURES, lambda: _measure(job, (model, small), example, plan, dense, after, report)
+            MEASURES, lambda: measured(job, (model, small), example, plan, dense, after, report)
         )
     return Result(small, plan, scores, certificate, measures)
 
@@ -69,6 +67,7 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
             ("fine-tuning needs data", job.finetune),
             (f"{_name(job.method)} cannot be scored without data", job.method.needs_data),
             (f"{', '.join(job.repairs)} needs data", job.repair_asked),
+            ("calibrated rounding needs data", job.rounding == "calibrated"),
         )
         if needed
     ]
@@ -174,33 +173,3 @@ def _question(
 
 def _name(method: Method | Recipe | Scored) -> str:
     return type(method).__name__.lower() if isinstance(method, Recipe) else method.by
-
-
-def _measure(
-    job: Job,
-    models: tuple[nn.Module, nn.Module],
-    example: Any,
-    plan: Plan,
-    accuracy: Accuracy | None,
-    after: Recovered,
-    report: Report,
-) -> Mapping[str, Any]:
-    """The contents of `measures.json`; both networks are timed in one run."""
-    report(Progress("latency"))
-    times = latency(models, example)
-    sizes, why = packed(models, plan)
-    dense = measure(models[0], example, packed=sizes[0], latency=times[0], accuracy=accuracy)
-    pruned = measure(
-        models[1],
-        example,
-        plan=plan,
-        packed=sizes[1],
-        latency=times[1],
-        accuracy=after.reached or None,
-    )
-    repairs: Mapping[str, Any] = {name: done.to_json() for name, done in after.repaired.items()}
-    found = measures_json(dense, pruned, job.budgets, plan)
-    more: dict[str, Any] = {"repairs": repairs} if repairs else {}
-    if isinstance(job.method, Learning):
-        more["learned"] = True  # the pruned network's weights are not the dense one's
-    return {**found, **more, **why}

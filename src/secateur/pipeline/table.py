@@ -10,6 +10,7 @@ _STAGES = {
     "oneshot": "one-shot",
     "recalibrated": "recalibrated",
     "finetuned": "fine-tuned",
+    "quantized": "quantised",
 }
 
 
@@ -28,7 +29,8 @@ def table(measures: Mapping[str, Any]) -> list[Row]:
     dense, pruned = measures["dense"], measures["pruned"]
     rows = [_count("parameters", dense["params"], pruned["params"])]
     timed = dense["latency_s"]
-    batch = f", batch {timed['batch']}" if timed else ""
+    size = measures.get("batch") or (timed["batch"] if timed else None)
+    batch = f", batch {size}" if size else ""
     rows.append(_count(f"MACs{batch}", dense["macs"], pruned["macs"]))
     rows.append(_bytes("weights", dense["weight_bytes"], pruned["weight_bytes"]))
     if dense["packed_bytes"] and pruned["packed_bytes"]:
@@ -46,7 +48,16 @@ def budget_line(budget: Mapping[str, Any]) -> str:
     """What became of a budget: "macs: asked 0.5, reached 0.4987: met"."""
     verdict = {True: "met", False: "MISSED", None: "not measured"}[budget["met"]]
     reached = "" if budget["reached"] is None else f", reached {_number(budget['reached'])}"
-    return f"{budget['quantity']}: asked {_number(budget['asked'])}{reached}: {verdict}"
+    missed = budget["met"] is False and budget["asked"] > 0.0
+    over = f" by {100 * (budget['reached'] / budget['asked'] - 1):.2g} %" if missed else ""
+    on = f" ({_on(budget)})" if "runtime" in budget else ""
+    return f"{budget['quantity']}{on}: asked {_number(budget['asked'])}{reached}: {verdict}{over}"
+
+
+def _on(timed: Mapping[str, Any]) -> str:
+    """What a latency is one of: "onnxruntime 1.31.1, batch 16, cpu, 1 thread"."""
+    threads = f"{timed['threads']} thread" + "s" * (timed["threads"] > 1)
+    return f"{timed['runtime']}, batch {timed['batch']}, {timed['device']}, {threads}"
 
 
 def _count(name: str, dense: int, pruned: int) -> Row:
@@ -61,9 +72,12 @@ def _bytes(name: str, dense: int, pruned: int) -> Row:
 
 
 def _latency(dense: Mapping[str, Any], pruned: Mapping[str, Any]) -> Row:
-    threads = f"{dense['threads']} thread" + "s" * (dense["threads"] > 1)
-    name = f"latency, ms, batch {dense['batch']}, {dense['device']}, {threads}"
-    return Row(name, _spread(dense), _spread(pruned), _kept(dense["median"], pruned["median"]))
+    return Row(
+        f"latency, ms, {_on(dense)}",
+        _spread(dense),
+        _spread(pruned),
+        _kept(dense["median"], pruned["median"]),
+    )
 
 
 def _spread(timed: Mapping[str, Any]) -> str:

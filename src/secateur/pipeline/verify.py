@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from secateur.mask import Certificate, certify, shrink
 from secateur.mask.check import check_shapes, named_tensors
 from secateur.mask.fill import filled
 from secateur.pipeline import fingerprint
+from secateur.pipeline.check import Check
+from secateur.pipeline.few_bits import few_bits
 from secateur.pipeline.folder import JOURNAL, RECORD, RESULTS, UNPACKED, RunFolder, written
 from secateur.pipeline.job import Job
 from secateur.pipeline.rebuild import job_in, rebuild, request_of, run_path
 from secateur.pipeline.request import Request
 from secateur.pipeline.run import dense, example_of
-from secateur.pipeline.shelf import CERTIFICATE, CUT, LEARNED
+from secateur.pipeline.shelf import CERTIFICATE, CUT, FLOATS, LEARNED
 from secateur.pipeline.source import source
 from secateur.pipeline.unpacked import plan_in, rounding_in
 from secateur.recipes import Learning
@@ -36,15 +37,6 @@ _STOPPED = "it was stopped; the same command takes it up"
 
 # what recalibration may change in a network that was not fine-tuned
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    what: str
-    holds: bool
-    seen: str = ""
 
 
 def verify(folder: str | Path, load: Load) -> Iterator[Check]:
@@ -74,9 +66,9 @@ def verify(folder: str | Path, load: Load) -> Iterator[Check]:
 def _files(shelf: RunFolder) -> Iterator[Check]:
     """Every file against its hash in the journal."""
     known = written(shelf.entries)
-    learned = [LEARNED.file] if LEARNED.file in known else []
+    more = [kind.file for kind in (LEARNED, FLOATS) if kind.file in known]
     results = UNPACKED if CUT.file in known else RESULTS
-    for name in (RECORD.file, *results, *learned):
+    for name in (RECORD.file, *results, *more):
         path = shelf.path / name
         if not path.is_file():
             yield Check(name, holds=False, seen="is missing")
@@ -112,7 +104,14 @@ def _networks(shelf: RunFolder, load: Load) -> Iterator[Check]:
     repaired = _repaired(small, model, plan) if job.repairs else set()
     parameters = dict(small.named_parameters()).keys()
     cut = rounding_in(shelf).of(named_tensors(small), parameters)
-    yield _final(rebuild(shelf.path), cut, plan, request, repaired)
+    final = rebuild(shelf.path)
+    if job.quantizer is None:
+        yield _final(final, cut, plan, repaired, trained=bool(request.finetune))
+        return
+    floats = filled(final, shelf.read(FLOATS)) if shelf.has(FLOATS) else None
+    trained = bool(request.finetune) or floats is None
+    yield _final(final if floats is None else floats, cut, plan, repaired, trained=trained)
+    yield few_bits(final, floats, job.quantizer, nearest=job.rounding == "nearest")
 
 
 def _untold(shelf: RunFolder, plan: Plan) -> Check:
@@ -147,12 +146,17 @@ def _final(
     model: nn.Module,
     cut: Mapping[str, Tensor],
     plan: Plan,
-    request: Request,
     repaired: set[str],
+    *,
+    trained: bool,
 ) -> Check:
-    """The stored network is the one that was cut out, but for what recovery may change."""
+    """The stored network is the one that was cut out, but for what recovery may change.
+
+    Args:
+        trained: every weight may have moved since; then masks are all that can be looked at.
+    """
     what, stored = "network", named_tensors(model)
-    if request.finetune:
+    if trained:
         masked = kept(plan.groups, plan.masks) if not _removable(plan) else {}
         wrong = [
             name

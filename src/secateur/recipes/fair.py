@@ -16,8 +16,9 @@ Source: Lin et al., FAIR-Pruner, arXiv 2508.02291.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -143,7 +144,7 @@ class Fair:
             if plan is None:
                 continue
             about = dict(plan.about)
-            told.append(about["tolerance"])
+            told.append({"round": number, **_in_terms_of_dense(about["tolerance"], wanted)})
             masks = {n: left.spread({n: mask}, fill=False)[n] for n, mask in plan.masks.items()}
             if wanted and all(goal.met(masks) for goal in wanted):
                 break
@@ -152,7 +153,9 @@ class Fair:
             for goal in wanted
         ]
         about.pop("tolerance", None)  # of the last round alone, on what was left then
-        about |= {"budgets": budgets, "scores": dict(first.about)}
+        low, high = self.signals
+        how = f"Tolerance(removal={low.name!r}, protect={high.name!r}), rounds: {len(told)}"
+        about |= {"allocator": how, "budgets": budgets, "scores": dict(first.about)}
         about["recipe"] = {"name": "fair", "rounds": told}
         return first, Plan(groups, masks, about)
 
@@ -198,6 +201,26 @@ class Fair:
 
     def _scored(self, question: Question, model: nn.Module, groups: Groups) -> Scores:
         return score(model, groups, question.data, self.signals, loss=question.loss)
+
+
+def _in_terms_of_dense(told: Mapping[str, Any], wanted: Sequence[Goal]) -> dict[str, Any]:
+    """What a round found; the budgets it could have met, as the caller says budgets.
+
+    A round counts on what was left, and in plain numbers.
+    """
+    share = {g.budget.quantity: g.dense if g.budget.relative else 1.0 for g in wanted}
+    nearest = [
+        {
+            "quantity": near["quantity"],
+            **{
+                side: near[side]
+                and {**near[side], "value": near[side]["value"] / share[near["quantity"]]}
+                for side in ("meets", "misses")
+            },
+        }
+        for near in told["nearest"]
+    ]
+    return {**told, "nearest": nearest}
 
 
 def _check_removable(groups: Groups) -> None:

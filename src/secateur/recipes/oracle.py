@@ -31,7 +31,7 @@ from secateur.compose.pool import Pool
 from secateur.compose.replay.cuts import Cuts
 from secateur.compose.steps import Step
 from secateur.compose.strategy import EarlyStop, Strategy
-from secateur.errors import BudgetError, DataError, OptionError
+from secateur.errors import BudgetError, DataError, ModelError, OptionError
 from secateur.mask.masked import masked
 from secateur.recipes.recipe import Question
 from secateur.saliency import (
@@ -165,12 +165,9 @@ class Oracle:
         """The removals one by one; whoever reads them says when to stop."""
         pool = pooled(question)
         losses = self.measure(question.model, question.groups, pool, question.loss)
-        cut_out = isinstance(losses, FastLosses) and all(
-            group.removable and not group.declared for group in question.groups
-        )
         return oracle(
             question.groups,
-            scoring(question, pool, self.primitives, self.scored, shrunk=cut_out),
+            scoring(question, pool, self.primitives, self.scored, cuts=_cuts(losses)),
             losses,
             k=self.k,
             samples=self.samples,
@@ -187,13 +184,13 @@ def scoring(
     primitives: Mapping[str, Composable],
     samples: int,
     *,
-    shrunk: bool = False,
+    cuts: Cuts | None = None,
 ) -> Scoring:
     """Scores of what is left of the network, on samples of the pool that follow the seed.
 
     Args:
-        shrunk: cut the network, rather than mask it: less to compute, and the same where masking and
-            cutting are exactly alike.
+        cuts: score what they leave of the network, rather than the masked one: less to compute, and
+            the same where masking and cutting are exactly alike.
     """
     model, groups, device = question.model, question.groups, device_of(question.model)
     if samples > len(pool):
@@ -203,13 +200,11 @@ def scoring(
             hint=f"more data (--samples), or oracle?scored={len(pool)}&samples={len(pool)}",
         )
 
-    cuts = Cuts(model, groups)
-
     def scored(masks: Masks, seed: int) -> Mapping[str, Mapping[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randperm(len(pool), generator=generator)[:samples]
         data = [pool.batch(part, device) for part in rows.split(BATCH)]
-        if shrunk:
+        if cuts is not None:
             left = cuts(masks)
             laid_out = [(cuts.laid_out(x), y) for x, y in data]
             found = score(left.network, left.groups, laid_out, primitives, loss=question.loss)
@@ -218,6 +213,19 @@ def scoring(
             return score(model, groups, data, primitives, loss=question.loss)
 
     return scored
+
+
+def _cuts(losses: Losses) -> Cuts | None:
+    """The networks that losses are measured on; None where they are not cut, or not alike."""
+    if not isinstance(losses, FastLosses):
+        return None
+    model, groups = losses.plainly.model, losses.plainly.groups
+    if any(not group.removable or group.declared for group in groups):
+        return None
+    try:
+        return losses.cuts
+    except (DataError, ModelError):  # it must be measured the plain way, but can be scored
+        return Cuts(model, groups)
 
 
 def pooled(question: Question) -> Pool:

@@ -14,7 +14,7 @@ from secateur.types.kept import kept, spread
 from secateur.types.plan import Plan
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-_KINDS: tuple[type[Layer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+KINDS: tuple[type[Layer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -100,13 +100,11 @@ def _refusal(model: nn.Module, groups: Groups, member: Member) -> str:
     kind = type(owner).__name__
     if isinstance(owner, _TRANSPOSED):
         return "transposed convolutions are not repaired"
-    if not isinstance(owner, _KINDS):
+    if not isinstance(owner, KINDS):
         return f"{kind} is neither a Linear layer nor a convolution"
     if attribute != "weight":
         return "its weight is computed from other parameters"
-    base = next(k for k in _KINDS if isinstance(owner, k))
-    own = [name for name in ("forward", "_conv_forward") if _differs(owner, base, name)]
-    if own:
+    if computes_otherwise(owner):
         return f"{kind} computes in its own way"
     if member.dims == (0,) and not isinstance(owner, nn.Linear) and owner.groups > 1:
         return ""  # each group reads its own channels, and leaves with them: nothing is missing
@@ -119,12 +117,18 @@ def _refusal(model: nn.Module, groups: Groups, member: Member) -> str:
     return ""
 
 
+def computes_otherwise(layer: Layer) -> bool:
+    """Whether a Linear layer or convolution has a forward pass of its own."""
+    base = next(kind for kind in KINDS if isinstance(layer, kind))
+    return any(_differs(layer, base, name) for name in ("forward", "_conv_forward"))
+
+
 def _differs(owner: nn.Module, base: type[nn.Module], name: str) -> bool:
     return name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name, None)
 
 
 def _layer(model: nn.Module, path: str) -> Layer:
     layer = model.get_submodule(path)
-    if not isinstance(layer, _KINDS):
+    if not isinstance(layer, KINDS):
         raise PlanError(f"is a {type(layer).__name__} in the small network", where=path)
     return layer

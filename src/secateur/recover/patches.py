@@ -72,6 +72,19 @@ def patches(x: Tensor, out: Tensor, layer: Layer, rows: int) -> Iterator[tuple[T
         )
 
 
+def unrolled(x: Tensor, layer: Layer, rows: int) -> Iterator[Tensor]:
+    """What a layer reads alone, as float64 (groups, n, inputs), with n at most `rows` at a time."""
+    groups, inputs, _ = columns(layer)
+    if isinstance(layer, nn.Linear):
+        for piece in x.reshape(-1, inputs).split(rows):
+            yield piece.double().unsqueeze(0)
+        return
+    sizes = torch.Size(places(x, layer)[-len(layer.kernel_size) :])
+    windows = _windows(padded(x, layer), layer, sizes)  # (g, N, *out, C, *kernel)
+    for block in _pieces(windows.shape[1 : 2 + len(sizes)], rows):
+        yield _double(windows[:, *block]).reshape(groups, -1, inputs)
+
+
 def _double(x: Tensor) -> Tensor:
     """In row-major order, so that it need not be copied again."""
     return x.to(torch.float64, memory_format=torch.contiguous_format)

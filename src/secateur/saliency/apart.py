@@ -82,9 +82,8 @@ def seen_of(base: Saliency, portion: Portion, seen: Seen) -> Seen | None:
     need = base.site_need
     slopes = shown.slopes if need is not None and need.of_loss else None
     part_of = portion.renumbered(activation)
-    return replace(
-        part, shown=Shown(portion.group, part_of, shown.batch, shown.values, slopes, shown.own)
-    )
+    place = portion.group, part_of, shown.batch
+    return replace(part, shown=Shown(*place, shown.values, slopes, shown.own, shown.asked))
 
 
 def _key(portion: Portion, key: str) -> str:

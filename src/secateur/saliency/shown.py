@@ -34,6 +34,7 @@ class Shown:
         values: Tensor,
         slopes: Tensor | None = None,
         own: int = 0,
+        asked: set[str] | None = None,
     ) -> None:
         if activation.folded and len(values) != samples and len(values) % samples == 0:
             activation = _unfolded(activation)
@@ -45,6 +46,7 @@ class Shown:
         self.values = _at_least_float32(values)  # a, as the network made it
         self._slopes = None if slopes is None else _at_least_float32(slopes)
         self._unit_of = _unit_of(activation, group.size, values.device)
+        self.asked = set() if asked is None else asked  # sizes that were asked for here before
         self._sizes: dict[str, Tensor] = {}
 
     @property
@@ -161,9 +163,8 @@ class Shown:
         What was asked for at this place before is made at once: one look at the data for both.
         """
         if what not in self._sizes:
-            asked = _asked(self.activation)
-            asked[what] = None
-            found = sizes(self._parts(self.values), self.activation.dim, asked)
+            self.asked.add(what)
+            found = sizes(self._parts(self.values), self.activation.dim, self.asked)
             self._sizes = {name: self.to_units(by_index) for name, by_index in found.items()}
         return self._sizes[what]
 
@@ -185,6 +186,7 @@ class Shown:
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
+    tensor = tensor.resolve_neg()  # numpy cannot read a tensor whose signs are yet to be turned
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
@@ -203,12 +205,6 @@ def _to_units(by_index: Tensor, unit_of: Tensor | None, size: int) -> Tensor:
 def _unfolded(activation: Activation) -> Activation:
     """As it is when samples and positions are two dims."""
     return replace(activation, dim=activation.dim + 1, folded=False)
-
-
-@lru_cache(maxsize=512)
-def _asked(_activation: Activation) -> dict[str, None]:
-    """What sizes were asked for at a place, in any batch."""
-    return {}
 
 
 @lru_cache(maxsize=512)

@@ -53,6 +53,8 @@ def dots(left: Tensor, right: Tensor, dim: int) -> Tensor:
     found: Tensor
     if left.device.type != "cpu" or left.requires_grad or right.requires_grad:
         found = torch.linalg.vecdot(left, right)
+    elif not left.stride(-1) == right.stride(-1) == 1:  # as where the channels are last
+        found = (left * right).sum(-1)
     else:  # torch writes all products down before it sums them
         found = torch.from_numpy(np.einsum("...i,...i->...", left.numpy(), right.numpy()))
     return found.double()
@@ -114,4 +116,6 @@ def _cat(parts: list[Tensor]) -> Tensor:
 
 def _no_negative(values: Tensor) -> bool:
     """Whether each is its own size, as behind a ReLU: quicker to see than to take the size of all."""
-    return values.device.type == "cpu" and values.numel() > 0 and values.min().item() >= 0
+    if values.device.type != "cpu" or values.numel() == 0:
+        return False
+    return bool(values.detach().numpy().min() >= 0)  # torch would copy where the channels are last

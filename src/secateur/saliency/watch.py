@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from secateur.saliency.shown import Shown
 from secateur.saliency.sites import shown_alone, sites
 from secateur.types.batches import Batch
 from secateur.types.group import Activation, Group, Groups, Place
-from secateur.types.outputs import output_tensors
+from secateur.types.outputs import given_tensors, output_tensors
 
 _Key = tuple[str, Place, int]  # module, side, position
 _Wanted = tuple[Need, Group, Activation]
@@ -64,6 +65,8 @@ class Watch:
         self._overwritten: set[_Key] = set()
         # by number, which is all that a hook knows: what has been shown must not be held
         self._pending: dict[int, _Pending] = {}
+        self._numbers = count()
+        self._asked: dict[int, set[str]] = {}  # site → what sizes were asked for, in any batch
         self.roots: list[Tensor] = []  # tensors that no gradient led back from: it ends in them
         self._batch: Batch | None = None
         self._again = self._backward = False
@@ -77,7 +80,9 @@ class Watch:
         try:
             for module, place, spots in self._hooked:
                 if place is Place.INPUT:
-                    handles.append(module.register_forward_pre_hook(self._before(spots)))
+                    handles.append(
+                        module.register_forward_pre_hook(self._before(spots), with_kwargs=True)
+                    )
                 else:
                     handles.append(module.register_forward_hook(self._after(spots)))
             with written_out(self._model):
@@ -104,22 +109,23 @@ class Watch:
         for number, pending in list(self._pending.items()):
             self._arrived(number, torch.zeros_like(pending.values))
 
-    def _before(self, spots: tuple[_Spot, ...]) -> Callable[[nn.Module, Any], None]:
-        return lambda _module, args: self._see(spots, args)
+    def _before(self, spots: tuple[_Spot, ...]) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _module, args, kwargs: self._see(spots, given_tensors(args, kwargs))
 
     def _after(self, spots: tuple[_Spot, ...]) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda _module, _args, out: self._see(spots, out)
+        return lambda _module, _args, out: self._see(spots, output_tensors(out))
 
-    def _see(self, spots: tuple[_Spot, ...], value: Any) -> None:
+    def _see(self, spots: tuple[_Spot, ...], found: list[Tensor]) -> None:
         if self._backward:
             return
-        found = output_tensors(value)
         for spot in spots:
             for site, dim, held in spot.own:
                 shape = found[spot.at[2]].shape
                 self._sizes[site] = shape.numel() // max(shape[dim], 1) * held
         for spot in spots:
             tensor = found[spot.at[2]]
+            if (spot.slopes or spot.values) and tensor.is_complex():
+                raise _complex(spot.at)
             if spot.slopes:
                 self._await(spot, tensor)
             if spot.values and not self._again:  # the first run has shown it
@@ -130,7 +136,7 @@ class Watch:
         values = tensor.detach()
         if spot.at in self._overwritten:
             values = values.clone()
-        number = len(self._pending)
+        number = next(self._numbers)
         self._pending[number] = _Pending(spot, values, values._version)  # noqa: SLF001
         if not torch.is_grad_enabled():
             module, place, _ = spot.at
@@ -158,8 +164,18 @@ class Watch:
             number = id(site)
             if number not in shown:
                 own = self._sizes.get(number, 0)
-                shown[number] = Shown(group, site, batch.samples, values, slopes, own)
+                asked = self._asked.setdefault(number, set())
+                shown[number] = Shown(group, site, batch.samples, values, slopes, own, asked)
             self._look(need, shown[number], batch)
+
+
+def _complex(at: _Key) -> ScoreError:
+    module, place, _ = at
+    return ScoreError(
+        "is complex, and no saliency is defined on complex numbers",
+        where=f"{place.value} of {module}",
+        hint="keep its channels out of the groups, or score them by weights",
+    )
 
 
 def _hooked(

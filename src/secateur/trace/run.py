@@ -24,7 +24,7 @@ from secateur.types.call import call, cloned
 from secateur.types.dispatch import Dispatch
 from secateur.types.equation import Attribute
 from secateur.types.group import Place
-from secateur.types.outputs import output_tensors
+from secateur.types.outputs import given_tensors, output_tensors
 
 
 class LabelMode(Dispatch):
@@ -205,27 +205,29 @@ def _follow(module: nn.Module, path: str, tape: Tape) -> tuple[Any, Any]:
     holds = bool(module._parameters) or hasattr(module, "parametrizations")
     inside = ".parametrizations" in f".{path}"  # what makes a weight shows no unit
 
-    def before(_module: nn.Module, args: Any) -> None:
+    def before(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         tape.modules.append(path)
-        _note_channels(tape, input_attribute(module, path), args)
+        given = given_tensors(args, kwargs)
+        _note_channels(tape, input_attribute(module, path), given)
         if holds and not inside:
-            _note_seen(tape, path, Place.INPUT, args)
+            _note_seen(tape, path, Place.INPUT, given)
 
     def after(_module: nn.Module, _args: Any, out: Any) -> None:
         tape.modules.pop()
-        _note_channels(tape, output_attribute(module, path), out)
+        returned = output_tensors(out)
+        _note_channels(tape, output_attribute(module, path), returned)
         if not inside:
-            _note_seen(tape, path, Place.OUTPUT, out)
+            _note_seen(tape, path, Place.OUTPUT, returned)
 
     return (
-        module.register_forward_pre_hook(before, prepend=True),
+        module.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
         module.register_forward_hook(after),
     )
 
 
-def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
+def _note_seen(tape: Tape, path: str, place: Place, found: Sequence[Tensor]) -> None:
     """Note every dim along which one kind of channel lies."""
-    for position, tensor in enumerate(output_tensors(value)):
+    for position, tensor in enumerate(found):
         if tape.is_named(tensor):  # a buffer that a module is given: no unit's work
             continue
         fields = tape.stale(tensor)  # looked up when all is known
@@ -237,9 +239,8 @@ def _note_seen(tape: Tape, path: str, place: Place, value: Any) -> None:
                 tape.seen.append(Seen(path, place, position, dim, ids, along[0].leaves, flow))
 
 
-def _note_channels(tape: Tape, attribute: Attribute | None, value: Any) -> None:
+def _note_channels(tape: Tape, attribute: Attribute | None, found: Sequence[Tensor]) -> None:
     """The attribute equals the size of dim 1 of the first tensor."""
-    found = output_tensors(value)
     if attribute is None or not found or found[0].dim() < 2 or found[0].shape[1] != attribute.value:
         return
     count = tape.count(found[0], 1)

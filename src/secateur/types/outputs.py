@@ -1,4 +1,4 @@
-"""What a network returns, as a plain list of tensors."""
+"""What a network returns, and what a module is given, as plain lists of tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
-from secateur.types.call import call, cloned
+from secateur.types.call import call, cloned, tensors
 
 
 def output_tensors(out: Any) -> list[Tensor]:
@@ -23,6 +23,17 @@ def output_tensors(out: Any) -> list[Tensor]:
     if type(out) is tuple and all(isinstance(part, Tensor) for part in out):
         return list(out)
     return list(_tensors(out, set()))
+
+
+def given_tensors(args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """All tensors that a call is given: by position first, in order, then by keyword.
+
+    Keywords are looked into as far as tuples, lists and dicts: what else they hold is no input.
+
+    Raises:
+        ModelError: an argument by position holds an iterator.
+    """
+    return [*output_tensors(args), *tensors(kwargs)]
 
 
 def _tensors(value: Any, seen: set[int]) -> Iterator[Tensor]:

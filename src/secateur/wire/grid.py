@@ -12,6 +12,8 @@ from torch import Tensor
 LARGEST = 127
 """The largest code: that of eight bits."""
 
+_HEAD = 256  # values of the first channel that are looked at before all others
+
 Ints = NDArray[np.int64]
 
 
@@ -50,6 +52,9 @@ def find(values: Tensor, counts: Ints) -> Grid | None:
     plain = values.float().numpy()
     if not np.isfinite(plain).all() or not plain.any():
         return None
+    head = plain[: min(int(counts[0]), _HEAD)] if counts.size else plain[:0]
+    if head.any() and _on(head, np.array([head.size])) is None:
+        return None  # nor is what these few belong to
     for sizes in (np.array([len(plain)]), counts):
         if 32 * sizes.size + 7 * len(plain) > 20 * len(plain):
             continue  # scales that cost more than the codes save

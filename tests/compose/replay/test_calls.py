@@ -140,3 +140,25 @@ def test_what_is_plain_and_what_counts() -> None:
     assert not counts((x, x[:2]), 4)
     assert not counts((), 4)
     assert not counts(torch.tensor(1.0), 4)
+
+
+def test_where_the_only_argument_of_a_call_comes_from() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = (nn.Linear(3, 3) for _ in range(3))
+            self.both = nn.Bilinear(3, 3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            out: Tensor = self.both(self.b(y), self.c(y + 0))
+            return out
+
+    calls = calls_of(Reader(), torch.randn(5, 3), 5)
+    assert [(call.path, call.source) for call in calls] == [
+        ("", -1),
+        ("a", -1),
+        ("b", 1),
+        ("c", -1),
+        ("both", -1),
+    ]

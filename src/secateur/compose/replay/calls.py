@@ -29,6 +29,7 @@ class Call:
             which nobody writes to later; and the call writes to nothing that it was given.
         single: it returns one tensor, in no container.
         size: bytes of what it returns, for each sample.
+        source: number of the call whose whole return it is given, as its only argument; or -1.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Call:
     whole: bool
     single: bool
     size: int
+    source: int = -1
 
 
 @contextmanager
@@ -68,12 +70,18 @@ def calls_of(network: nn.Module, x: Any, samples: int) -> tuple[Call, ...]:
         DataError: the network does not run on them.
     """
     found: list[_Seen] = []
+    made: dict[int, int] = {}  # the identity of what a call returned → its number
 
     def handle(path: str, forward: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        seen = _Seen(path, [*tensors(args), *tensors(kwargs)])
+        only = len(args) == 1 and not kwargs
+        source = made.get(id(args[0]), -1) if only else -1
+        seen = _Seen(path, [*tensors(args), *tensors(kwargs)], source)
+        number = len(found)
         found.append(seen)
         out = forward(*args, **kwargs)
         seen.leave(out, len(found), samples)
+        if isinstance(out, Tensor):  # alive as long as `found` is, so no other has its identity
+            made[id(out)] = number
         return out
 
     with intercepted(network, handle), torch.no_grad():
@@ -84,8 +92,9 @@ def calls_of(network: nn.Module, x: Any, samples: int) -> tuple[Call, ...]:
 class _Seen:
     """A call while the run goes on: what it got and gave, and how often each was written to."""
 
-    def __init__(self, path: str, given: list[Tensor]) -> None:
+    def __init__(self, path: str, given: list[Tensor], source: int) -> None:
         self.path, self.end, self.plain, self.single = path, 0, False, False
+        self.source = source
         self.given = [(tensor, tensor._version) for tensor in given]  # noqa: SLF001
         self.left = False  # what it was given is as it was
         self.gave: list[tuple[Tensor, int]] = []
@@ -101,7 +110,7 @@ class _Seen:
         """After the run."""
         whole = self.left and self.plain and _unwritten(self.gave)
         size = sum(tensor.numel() * tensor.element_size() for tensor, _ in self.gave)
-        return Call(self.path, self.end, whole, self.single, size // samples)
+        return Call(self.path, self.end, whole, self.single, size // samples, self.source)
 
 
 def _unwritten(versions: list[tuple[Tensor, int]]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from secateur.compose.pool import Pool, checked_loss, sample_losses
 from secateur.compose.replay.calls import Call, calls_of
 from secateur.compose.replay.cuts import Cuts
+from secateur.compose.replay.folds import Folds, foldable
 from secateur.errors import DataError, ModelError
 from secateur.types.call import device_of, run
 from secateur.types.group import Groups
@@ -32,6 +34,7 @@ class Probe:
         cuts: smaller copies of it, in the layout that suits it.
         calls: of its runs; cutting units out does not change them.
         piece: how many samples to run at a time.
+        folds: BatchNorms that may be folded into the convolutions before them: path → path.
     """
 
     cuts: Cuts
@@ -39,6 +42,7 @@ class Probe:
     loss: Loss
     calls: tuple[Call, ...]
     piece: int
+    folds: Mapping[str, str] = field(default_factory=dict)
 
     def batch(self, rows: Tensor) -> tuple[Any, Tensor]:
         """Samples of the pool, laid out for the network."""
@@ -90,7 +94,13 @@ def _probe(cuts: Cuts, pool: Pool, loss: Loss, piece: int | None) -> Probe:
                 raise ModelError("the samples of a batch are mixed by the network")
     largest = max(1, *(call.size for call in calls))
     fitting = 2 ** max(3, min(8, (_PIECE // largest).bit_length() - 1))
-    return Probe(cuts, pool, loss, calls, fitting if piece is None else piece)
+    pairs = foldable(network, calls)
+    with Folds(network, pairs).running(), torch.no_grad():
+        x, y = found.batch(rows)
+        one = sample_losses(run(network, x, "probe"), y, loss, "probe")
+    if (one - together).abs().max() > slack(network, float(together.abs().max())):
+        pairs = {}  # code between the modules reads what a convolution returns
+    return Probe(cuts, pool, loss, calls, fitting if piece is None else piece, pairs)
 
 
 def slack(network: nn.Module, loss: float) -> float:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.compose.replay.calls import Call, Forward
+from secateur.compose.replay.folds import Folds
 from secateur.compose.replay.recording import STRAYED, Inputs, Recording
 from secateur.compose.replay.start import Start, skipped
 from secateur.errors import ModelError
@@ -21,9 +22,17 @@ class Rerun:
     """Runs without units of one group: what is known beforehand, and what to hide meanwhile."""
 
     def __init__(
-        self, network: nn.Module, calls: Sequence[Call], start: Start, inputs: Inputs | None
+        self,
+        network: nn.Module,
+        calls: Sequence[Call],
+        start: Start,
+        inputs: Inputs | None,
+        folds: Folds,
     ) -> None:
         self._network, self._calls, self._start, self._inputs = network, calls, start, inputs
+        self._folds = folds
+        holders = (folds.layer_of(m.name.rpartition(".")[0]) for m in start.hidden)
+        self._folded = frozenset(layer for layer in holders if layer is not None)
         self._skipped = frozenset(skipped(calls, start))
         self._layer: nn.Module | None = None
         if start.reader is not None and inputs is not None:
@@ -46,14 +55,15 @@ class Rerun:
         """
         self._units, self._recording, self._rows, self._next = units, recording, rows, 0
         hidden = [self._slice(member, unit) for member in self._start.hidden for unit in units]
-        before = [tensor[index].clone() for tensor, index in hidden]
+        before: list[Tensor] = []
         try:
-            for tensor, index in hidden:
-                tensor[index] = 0
-            yield
+            before.extend(part.hide() for part in hidden)
+            with self._folds.changed(self._folded):
+                yield
         finally:
-            for (tensor, index), values in zip(hidden, before, strict=True):
-                tensor[index] = values
+            # parts may overlap: backwards, so that each finds what it left
+            for part, values in reversed(list(zip(hidden, before, strict=False))):
+                part.restore(values)
 
     def _slice(self, member: Member, unit: int) -> _Slice:
         """The part of a tensor that is the unit's share of a member."""
@@ -121,7 +131,8 @@ class Rerun:
         """The part of the layer's weight that reads the unit."""
         if unit not in self._columns and self._start.reader is not None:
             indices = (self._start.reader.unit_of == unit).nonzero().squeeze(1)
-            weight: Tensor = layer.weight.detach()
+            folded = self._folds.weight(self._calls[self._start.first].path)
+            weight: Tensor = layer.weight.detach() if folded is None else folded
             self._columns[unit] = weight[:, indices.to(weight.device)]
         return self._columns[unit]
 
@@ -139,7 +150,37 @@ def _repeated(out: Any, times: int) -> Any:
 
 _CONVOLVE: dict[int, Any] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}  # by the dims of the input
 
-_Slice = tuple[Tensor, tuple[Any, ...]]  # a tensor, and where in it
+
+class _Slice:
+    """A part of a tensor: what it holds can be hidden, and put back.
+
+    Args:
+        index: for every dim a slice, or the places in it.
+    """
+
+    def __init__(self, tensor: Tensor, index: tuple[Any, ...]) -> None:
+        self._tensor, self._index = tensor, index
+        self._view: Tensor | None = None
+        if all(isinstance(i, slice) or i.numel() == 1 for i in index):
+            # one row or column is a view: to go through index tensors takes ten times as long
+            rows = (i if isinstance(i, slice) else slice(int(i), int(i) + 1) for i in index)
+            self._view = tensor[tuple(rows)]
+
+    def hide(self) -> Tensor:
+        """Zero it; returns what was there."""
+        before: Tensor = (self._tensor[self._index] if self._view is None else self._view).clone()
+        self._write(0)
+        return before
+
+    def restore(self, values: Tensor) -> None:
+        """Write what `hide` has returned."""
+        self._write(values)
+
+    def _write(self, values: Tensor | int) -> None:
+        if self._view is None:
+            self._tensor[self._index] = values
+        else:
+            self._view[...] = values
 
 
 def _slice(network: nn.Module, member: Member, unit: int) -> _Slice:
@@ -147,6 +188,9 @@ def _slice(network: nn.Module, member: Member, unit: int) -> _Slice:
     tensor: Tensor = getattr(network.get_submodule(path), last).detach()
     places = (member.unit_of == unit).nonzero().squeeze(1)
     sizes = tuple(member.shape[dim] for dim in member.dims)
-    each = iter(torch.unravel_index(places.to(tensor.device), sizes))
-    index = tuple(next(each) if d in member.dims else slice(None) for d in range(tensor.dim()))
-    return tensor, index
+    found = (places,) if len(sizes) == 1 else torch.unravel_index(places, sizes)
+    each = iter([index.to(tensor.device) for index in found])
+    return _Slice(
+        tensor,
+        tuple(next(each) if d in member.dims else slice(None) for d in range(tensor.dim())),
+    )

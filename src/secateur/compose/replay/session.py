@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from secateur.compose.candidates import Candidate
 from secateur.compose.pool import sample_losses
 from secateur.compose.replay.calls import Call, Handle, intercepted
+from secateur.compose.replay.folds import Folds
 from secateur.compose.replay.probe import Probe, check_mean, slack
 from secateur.compose.replay.recording import Inputs, Recording, Store
 from secateur.compose.replay.remaining import Remaining
@@ -54,8 +55,10 @@ class Session:
         }
         outputs = _outputs(probe.calls, starts.values())
         self._recording = Recording(probe.calls, len(rows), outputs, inputs, store)
+        self._folds = Folds(left.network, _foldable(probe, starts.values()))
         self._reruns = {
-            name: Rerun(left.network, probe.calls, starts[name], inputs.get(name)) for name in units
+            name: Rerun(left.network, probe.calls, starts[name], inputs.get(name), self._folds)
+            for name in units
         }
         self._handle: Handle = self._recording.handle
         self.present = torch.empty(0)  # losses of all rows with all units there, float64
@@ -69,7 +72,8 @@ class Session:
             ModelError: the network goes another way than before, or the loss is not the mean over
                 samples.
         """
-        with torch.no_grad(), intercepted(self._left.network, self._handled):
+        network = self._left.network
+        with torch.no_grad(), self._folds.running(), intercepted(network, self._handled):
             self.present = self._record()
             yield
 
@@ -133,6 +137,12 @@ class Session:
 
     def _handled(self, *call: Any) -> Any:
         return self._handle(*call)
+
+
+def _foldable(probe: Probe, starts: Iterable[Start]) -> dict[str, str]:
+    """Which BatchNorms go into which convolutions: none that begins a run without the latter."""
+    first = {probe.calls[start.first].path for start in starts}
+    return {layer: norm for layer, norm in probe.folds.items() if norm not in first}
 
 
 def _outputs(calls: Sequence[Call], starts: Any) -> set[int]:
