@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.cost import interleaved, latency
+from secateur.cost.latency import FEWEST
 from secateur.errors import DataError, OptionError
 from tests.handmade import example, net, same_state, state_of
 
@@ -48,6 +49,22 @@ def test_calls_take_turns_and_the_first_place_rotates() -> None:
     assert times == [[4.0, 9.0, 11.0], [5.0, 7.0, 12.0], [6.0, 8.0, 10.0]]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "turns"), [(0.0, FEWEST), (2.9, FEWEST), (13.0, 7), (1000.0, 9), (None, 9)]
+)
+def test_turns_end_when_their_seconds_are_over(seconds: float | None, turns: int) -> None:
+    calls = [lambda: 1.5, lambda: 0.5]
+    times = interleaved(calls, repeats=9, warmup=0, seconds=seconds)
+    assert times == [[1.5] * turns, [0.5] * turns]
+
+
+def test_a_short_sample_says_how_short_it_is() -> None:
+    (only,) = latency([nn.Identity()], torch.ones(1), repeats=9, warmup=1, seconds=0.0)
+    assert only.repeats == FEWEST
+    (only,) = latency([nn.Identity()], torch.ones(1), repeats=2, warmup=1, seconds=0.0)
+    assert only.repeats == 2
+
+
 def test_quantiles_are_those_of_the_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
@@ -61,6 +78,7 @@ def test_quantiles_are_those_of_the_repeats(monkeypatch: pytest.MonkeyPatch) -> 
         "batch": 1,
         "threads": 1,
         "device": "cpu",
+        "repeats": 3,
     }
 
 

@@ -16,6 +16,9 @@ from secateur.errors import OptionError
 from secateur.types.call import batch_size, call, device_of, of_size, run, to
 from secateur.types.untouched import untouched
 
+FEWEST = 5
+"""Turns that are taken in any case: a median of fewer is one pass or the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -28,6 +31,7 @@ class Latency:
     batch: int
     threads: int
     device: str  # "cpu", or the name of the CUDA device
+    repeats: int | None = None  # how many passes the quantiles are of
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; times in seconds."""
@@ -39,6 +43,7 @@ class Latency:
             "batch": self.batch,
             "threads": self.threads,
             "device": self.device,
+            "repeats": self.repeats,
         }
 
 
@@ -50,6 +55,7 @@ def latency(
     warmup: int = 3,
     threads: int = 1,
     batch: int | None = None,
+    seconds: float | None = None,
 ) -> list[Latency]:
     """Time one forward pass of each network on the same example, in eval mode without gradients.
 
@@ -59,6 +65,8 @@ def latency(
     Args:
         threads: intra-op threads of torch; 1 is the honest choice on a shared machine.
         batch: repeat or cut the example's samples to this many; None takes it as it is.
+        seconds: turn after turn until so many are over, but not fewer than `FEWEST` turns and not
+            more than `repeats`; None: all repeats, however long they take.
 
     Raises:
         DataError: a network does not run on the example.
@@ -76,15 +84,21 @@ def latency(
         for model in models:  # an input that does not fit is said before the clock runs
             run(model, example, "example")
         calls = [_forward(model, example, device) for model in models]
-        times = interleaved(calls, repeats=repeats, warmup=warmup)
+        times = interleaved(calls, repeats=repeats, warmup=warmup, seconds=seconds)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return [_summary(seconds, batch_size(example), threads, name) for seconds in times]
+    return [_summary(taken, batch_size(example), threads, name) for taken in times]
 
 
 def interleaved(
-    calls: Sequence[Callable[[], float]], *, repeats: int, warmup: int
+    calls: Sequence[Callable[[], float]],
+    *,
+    repeats: int,
+    warmup: int,
+    seconds: float | None = None,
 ) -> list[list[float]]:
     """Run each call `repeats` times, one after the other in turns: seconds per call and repeat.
+
+    With `seconds` no turn begins once the calls have taken so many, after the first `FEWEST`.
 
     A call does its work once and returns the seconds it took, so that any runtime can be timed.
     Who begins a turn rotates: none is always the one that finds the caches cold.
@@ -94,6 +108,8 @@ def interleaved(
             one()
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(repeats):
+        if seconds is not None and turn >= FEWEST and sum(map(sum, times)) >= seconds:
+            break
         for i in range(len(calls)):
             place = (turn + i) % len(calls)
             times[place].append(calls[place]())
@@ -102,7 +118,7 @@ def interleaved(
 
 def _summary(seconds: Sequence[float], batch: int, threads: int, device: str) -> Latency:
     median, p10, p90 = map(float, np.quantile(seconds, [0.5, 0.1, 0.9]))
-    return Latency(median, p10, p90, "torch eager", batch, threads, device)
+    return Latency(median, p10, p90, "torch eager", batch, threads, device, len(seconds))
 
 
 def _forward(model: nn.Module, example: Any, device: torch.device) -> Callable[[], float]:

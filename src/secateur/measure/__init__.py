@@ -2,6 +2,16 @@
 
 from secateur.measure.accuracy import Accuracy, accuracy
 from secateur.measure.measures import Measures, measure, measures_json
-from secateur.measure.search import Measured, search
+from secateur.measure.search import search
+from secateur.measure.trial import Dial, Measured
 
-__all__ = ["Accuracy", "Measured", "Measures", "accuracy", "measure", "measures_json", "search"]
+__all__ = [
+    "Accuracy",
+    "Dial",
+    "Measured",
+    "Measures",
+    "accuracy",
+    "measure",
+    "measures_json",
+    "search",
+]

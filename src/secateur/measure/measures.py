@@ -110,7 +110,11 @@ def _judged(budget: Budget, dense: Measures, pruned: Measures, plan: Plan | None
         after = before - plan.removed
     if before is None or after is None:
         return {"quantity": budget.quantity, "asked": budget.target, "reached": None, "met": None}
-    return verdict(budget, before, after)
+    found = verdict(budget, before, after)
+    if budget.quantity == "latency" and pruned.latency_s is not None:
+        of = pruned.latency_s.to_json()
+        found |= {name: of[name] for name in ("runtime", "batch", "threads", "device")}
+    return found
 
 
 def _value(quantity: str, of: Measures) -> float | None:

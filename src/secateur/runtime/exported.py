@@ -29,6 +29,10 @@ class OnnxRuntime:
         """See `Runtime`."""
         return _load(Onnx(dynamic_batch=False), model, example, threads)
 
+    def load_onnx(self, content: bytes, example: Tensor, threads: int) -> Once:
+        """See `ReadsOnnx`."""
+        return _open(Onnx(), content, example, threads)
+
 
 @dataclass(frozen=True, slots=True)
 class OpenVinoF32:
@@ -44,6 +48,10 @@ class OpenVinoF32:
         """See `Runtime`."""
         return _load(OpenVino(dynamic_batch=False), model, example, threads)
 
+    def load_onnx(self, content: bytes, example: Tensor, threads: int) -> Once:
+        """See `ReadsOnnx`."""
+        return _open(OpenVino(), content, example, threads)
+
 
 def _load(how: Exporter, model: nn.Module, example: Any, threads: int) -> Once:
     """Export into a folder that is gone afterwards."""
@@ -58,6 +66,20 @@ def _load(how: Exporter, model: nn.Module, example: Any, threads: int) -> Once:
 
         def once() -> list[Tensor]:
             return session(given)
+
+        once()
+    return once
+
+
+def _open(how: Exporter, content: bytes, example: Tensor, threads: int) -> Once:
+    """What an ONNX file holds, run once."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(content)
+        session = how.open(path, threads)
+
+        def once() -> list[Tensor]:
+            return session(example)
 
         once()
     return once

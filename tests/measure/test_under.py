@@ -1,0 +1,81 @@
+"""Ceilings that scatter: few measurements, and none that held by luck alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import nn
+
+import secateur as sec
+from secateur.cost import macs
+from secateur.errors import BudgetError
+from secateur.measure import Dial, Measured, search
+from secateur.types.budget import Budget, parse
+from tests.handmade import channels, net
+
+MODEL = net(40, 40)
+GROUPS = channels(MODEL)
+SCORES = sec.Scores(
+    {"a": {g.name: torch.rand(g.size, generator=torch.Generator().manual_seed(3)) for g in GROUPS}}
+)
+
+
+def at(budgets: Sequence[Budget]) -> sec.Plan:
+    return sec.allocate(GROUPS, SCORES, sec.Ranked("a"), list(budgets))
+
+
+def share(plan: sec.Plan) -> float:
+    return macs(GROUPS, plan.masks) / macs(GROUPS)
+
+
+def timed(of: Callable[[float, int], float], margin: float = 0.0) -> Measured:
+    """A latency of a dense second; `of` says it by share and by how many were taken before."""
+    taken = 0
+
+    def read(plan: sec.Plan, _: nn.Module) -> tuple[float, float]:
+        nonlocal taken
+        taken += 1
+        return 1.0, of(share(plan), taken - 1)
+
+    return Measured(parse("latency=0.5"), read, margin, noisy=True)
+
+
+@pytest.mark.parametrize("base", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("guess", [None, 0.5, 0.05, 0.95])
+def test_a_straight_line_takes_few_measurements(base: float, guess: float | None) -> None:
+    plan = search(MODEL, at, [timed(lambda s, _: base + (1 - base) * s)], dial=Dial(guess=guess))
+    reached = base + (1 - base) * share(plan)
+    assert 0.46 < reached <= 0.5
+    assert len(plan.about["search"]) <= 8
+
+
+def test_a_staircase_is_climbed() -> None:
+    plan = search(MODEL, at, [timed(lambda s, _: 0.2 + 0.2 * int(s * 4.999))])
+    assert 0.2 < share(plan) <= 0.4  # the second step ends there
+    assert share(plan) > 0.36
+
+
+def test_what_held_by_luck_is_measured_again() -> None:
+    """Every second measurement is a tenth too low: a plan is taken whose next one holds as well."""
+
+    def lucky(s: float, taken: int) -> float:
+        return s * (1.0 if taken % 2 else 0.9)
+
+    plan = search(MODEL, at, [timed(lucky)])
+    tried = plan.about["search"]
+    last, before = tried[-1], tried[-2]
+    assert last["macs"] == before["macs"] == share(plan)
+    assert max(last["latency"], before["latency"]) <= 0.5
+
+
+def test_the_margin_is_kept() -> None:
+    plan = search(MODEL, at, [timed(lambda s, _: s, margin=0.1)])
+    assert share(plan) <= 0.5 / 1.1
+
+
+def test_out_of_reach_is_known_after_the_smallest() -> None:
+    with pytest.raises(BudgetError, match="smallest network") as caught:
+        search(MODEL, at, [timed(lambda s, _: 0.6 + 0.4 * s)])
+    assert caught.value.nearest == pytest.approx(0.6, abs=0.01)
