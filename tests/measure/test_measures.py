@@ -60,6 +60,7 @@ def test_the_json_has_every_key_of_the_contract() -> None:
             "batch": 2,
             "threads": 1,
             "device": "cpu",
+            "repeats": None,  # not told
         },
         "accuracy": {
             "oneshot": {"value": 0.8, "low": 0.77, "high": 0.82, "n": 1000},
