@@ -57,6 +57,11 @@ def test_a_staircase_is_climbed() -> None:
     assert share(plan) > 0.36
 
 
+def test_a_plateau_just_above_the_ceiling_does_not_end_at_the_smallest_plan() -> None:
+    plan = search(MODEL, at, [timed(lambda s, _: 0.51 if s > 0.1 else 0.2 + s)])
+    assert 0.05 < share(plan) <= 0.1
+
+
 def test_what_held_by_luck_is_measured_again() -> None:
     """Every second measurement is a tenth too low: a plan is taken whose next one holds as well."""
 

@@ -58,7 +58,8 @@ def _below(walk: Walk, what: Sequence[Measured], between: tuple[float, float], a
         if loose - near <= NEAR * loose or (best is not None and _close(best)):
             break
         slow = turn > 0 and loose - near > width / 2
-        ask = (near + loose) / 2 if slow and best is not None else _aim(best, over, near, loose)
+        # on a plateau lines lead nowhere: halve instead
+        ask = (near + loose) / 2 if slow else _aim(best, over, near, loose)
     return _smallest(walk, what) if best is None else best
 
 
