@@ -10,7 +10,7 @@ from torch import nn
 
 import secateur as sec
 from secateur.cost import macs
-from secateur.errors import BudgetError
+from secateur.errors import BudgetError, PlanError
 from secateur.measure import Dial, Measured, search
 from secateur.types.budget import Budget, parse
 from tests.handmade import channels, net
@@ -60,6 +60,12 @@ def test_a_staircase_is_climbed() -> None:
 def test_a_plateau_just_above_the_ceiling_does_not_end_at_the_smallest_plan() -> None:
     plan = search(MODEL, at, [timed(lambda s, _: 0.51 if s > 0.1 else 0.2 + s)])
     assert 0.05 < share(plan) <= 0.1
+
+
+def test_a_ceiling_that_the_dense_network_keeps_removes_nothing() -> None:
+    kept = Measured(parse("latency=2s"), lambda plan, _: (1.0, share(plan)), noisy=True)
+    with pytest.raises(PlanError, match="nothing needs to go"):
+        search(MODEL, at, [kept])
 
 
 def test_what_held_by_luck_is_measured_again() -> None:

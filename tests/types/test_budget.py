@@ -66,6 +66,7 @@ def test_known_texts(text: str, quantity: str, target: float, relative: bool) ->
         "macs=inf",
         "macs=1e999",
         "latency=3M",
+        "latency=2",  # seconds, or meant as milliseconds?
         "units=2G",
         "bytes=1KB",  # a kilobyte has a small k
         "bytes=1 000",

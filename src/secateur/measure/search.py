@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from secateur.cost.verdict import verdict
-from secateur.errors import BudgetError
+from secateur.errors import BudgetError, PlanError
 from secateur.measure.trial import NEAR, At, Dial, Measured, Reading, Trial, Walk, macs_kept
 from secateur.measure.under import under
 from secateur.types.budget import Budget
@@ -47,6 +47,7 @@ def search(
     Raises:
         BudgetError: not even the smallest plan keeps the ceilings; or none that does so keeps the
             accuracy.
+        PlanError: the dense network keeps the ceilings.
     """
     one = Walk(model, at, counted, dial, tell)
     top = one.trial(at(counted), ceilings) if counted else None
@@ -54,6 +55,12 @@ def search(
         top = under(one, ceilings, 1.0 if top is None else top.share)
     if accuracy is not None:
         top = _accurate(one, top, (*ceilings, accuracy), fine_tuned=fine_tuned)
+    if top is not None and not counted and accuracy is None and _kept_by_dense(top):
+        raise PlanError(
+            "nothing needs to go: the dense network is within the budget",
+            where=", ".join(str(one.budget) for one in ceilings),
+            hint="a budget says what is kept, as in latency=0.5",
+        )
     if top is None:
         raise BudgetError("without a budget there is nothing to stop at", where="search")
     return _told(top, len(counted), one.tried)
@@ -96,6 +103,10 @@ def _between(one: Walk, tight: float, start: Trial, what: Sequence[Measured]) ->
         else:
             tight = middle
     return best
+
+
+def _kept_by_dense(trial: Trial) -> bool:
+    return all(one.held(dense, dense) for one, dense, _ in trial.readings)
 
 
 def _told(trial: Trial, counted: int, tried: Sequence[Trial]) -> Plan:

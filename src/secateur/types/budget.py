@@ -86,13 +86,13 @@ def budget(quantity: str, target: float | str) -> Budget:
     """A budget from a number or from text with a unit.
 
     Numbers up to 1 are the fraction that is kept, larger ones absolute; text with a unit
-    ("2ms", "200kB", "3M") is always absolute.
+    ("2ms", "200kB", "3M") is always absolute. Seconds in text need their unit.
     """
     if quantity not in _SUFFIXES:
         raise BudgetError(
             f"there is no budget {quantity!r}", hint=f"one of {', '.join(QUANTITIES)}"
         )
-    suffix = ""
+    suffix, text = "", isinstance(target, str)
     if isinstance(target, str):
         match = re.fullmatch(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*", target)
         if match is None or match[2] not in _SUFFIXES[quantity]:
@@ -107,6 +107,10 @@ def budget(quantity: str, target: float | str) -> Budget:
         target = float(target) * _UNITS[suffix]
     except (TypeError, ValueError, OverflowError) as error:
         raise BudgetError(f"cannot read {quantity}={target}", hint="a number") from error
+    if quantity == "latency" and text and suffix == "" and target > 1.0:
+        raise BudgetError(
+            f"latency={target:g} has no unit", hint="latency=2ms; latency=0.5 is half of the dense"
+        )
     relative = quantity != "accuracy" and suffix == "" and target <= 1.0
     return Budget(quantity, target, relative)
 
