@@ -57,7 +57,7 @@ def from_data(model: nn.Module, of: Source, granularity: Granularity, seed: int 
         raise DataError(
             "there is nothing to run the network on",
             where="example",
-            hint="give an example of its input, or data",
+            hint="an example of its input, as --example 1x3x224x224, or --data",
         )
     data = [of.train.x[:2]] if isinstance(of.train, Split) else of.train
     with torch.random.fork_rng(

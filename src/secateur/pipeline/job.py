@@ -151,7 +151,7 @@ def _counted(measure: str | None, budgets: Sequence[Budget]) -> bool:
     timed = [str(budget) for budget in budgets if budget.quantity in {"latency", "bytes"}]
     if measure == "counted" and timed:
         raise OptionError(
-            f"{', '.join(timed)} must be measured", where="measure", hint="leave the option out"
+            f"{', '.join(timed)} must be measured", where="measure", hint="leave --measure out"
         )
     return measure == "counted"
 

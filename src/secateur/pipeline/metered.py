@@ -14,7 +14,7 @@ from secateur.cost import Prices, peak_memory_bytes
 from secateur.errors import BudgetError, DataError
 from secateur.measure import Dial, Measured, search
 from secateur.pipeline.job import Job
-from secateur.pipeline.layered import dial_of, rounded, useful
+from secateur.pipeline.layered import dial_of, stepped, useful
 from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report, silent
 from secateur.pipeline.quantising import quantised
@@ -55,10 +55,15 @@ def decided(
     worth = _accuracy(max(accurate, key=_strictness), job, model, of) if accurate else None
     prices = _prices(job, model, example, groups, report)
 
+    # the steps go by a latency, also where the counted budgets alone are asked for
+    dense = () if prices is None else (Budget("latency", 1.0, relative=True),)
+
     def by(how: Allocator) -> Plan:
         return search(
             model,
-            lambda budgets: allocate(groups, scores, how, budgets or None, prices=prices),
+            lambda budgets: allocate(
+                groups, scores, how, [*budgets, *dense] or None, prices=prices
+            ),
             ceilings,
             worth,
             counted=counted,
@@ -67,11 +72,11 @@ def decided(
             tell=lambda what, done: report(Progress(what, done, None)),
         )
 
-    *coarser, plain = [how] if prices is None else rounded(how, prices, groups)
-    for each in coarser:
-        with suppress(BudgetError):  # what coarse widths cannot reach, finer ones may
-            return by(each)
-    return by(plain)
+    steps = None if prices is None else stepped(how)
+    if steps is not None:
+        with suppress(BudgetError):  # what the widths of the table cannot reach, others may
+            return by(steps)
+    return by(how)
 
 
 def _prices(
@@ -139,7 +144,7 @@ def _accuracy(budget: Budget, job: Job, model: nn.Module, of: Source) -> Measure
         raise DataError(
             "there is nothing to judge it by",
             where=str(budget),
-            hint="data with labels for testing: sec.prune(..., test=batches)",
+            hint="data with labels for testing: --data DATA, or test=batches",
         )
 
     def read(plan: Plan, small: nn.Module) -> tuple[float, float]:

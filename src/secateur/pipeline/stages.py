@@ -75,7 +75,7 @@ def _check(job: Job, model: nn.Module, of: Source) -> None:
         raise DataError(
             wanting[0],
             where="data",
-            hint="batches (x, y), or a text as demo:fashion-mini",
+            hint="--data demo:fashion-mini, or batches (x, y)",
         )
     if job.finetune and not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(
