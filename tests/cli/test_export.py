@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from secateur import data
+from secateur.errors import OptionError
 from secateur.export import TorchProgram
-from secateur.pipeline import rebuild
+from secateur.pipeline import exporting, rebuild
+from secateur.pipeline.exporting import export_run
 from tests.cli.shell import PRUNE, document, refused, secateur
 from tests.pipeline.small import part
 
@@ -49,6 +52,26 @@ def test_a_file_and_its_certificate(folder: Path) -> None:
         wanted = rebuild(folder / "run")(x)
     torch.testing.assert_close(TorchProgram().open(folder / "net.pt2")(x)[0], wanted)
     assert secateur("verify", "run", cwd=folder).returncode == 0  # the run is as it was
+
+
+def test_no_certificate_stands_beside_a_file_that_it_does_not_speak_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, beside = folder / "again.pt2", folder / "again.pt2.certificate.json"
+    before, _ = export_run(folder / "run", path, TorchProgram(), data.load)
+    told, content = beside.read_text(), path.read_bytes()
+    with pytest.raises(OptionError, match="tolerance"):  # refused: both stay
+        export_run(folder / "run", path, TorchProgram(), data.load, -1.0)
+    assert (beside.read_text(), path.read_bytes()) == (told, content)
+
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export_run(folder / "run", path, TorchProgram(dynamic_batch=False), data.load)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != before.files[0].sha256
+    assert not beside.exists()
 
 
 def test_a_format_by_name_with_options(folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from torch.nn.utils import parametrizations
 import secateur as sec
 from secateur.errors import DataError, FileError, ModelError, OptionError
 from secateur.export import FORMATS, Exporter, Session, TorchProgram, export
-from secateur.export.export import _placed
+from secateur.export.placed import placed
 from secateur.types.call import call, of_size
 from secateur.types.outputs import output_tensors
 from tests.export.networks import of_zoo, pruned, pruned_residual
@@ -81,7 +83,7 @@ def test_a_fixed_batch(name: str, tmp_path: Path) -> None:
     how = FORMATS[name](dynamic_batch=False)
     model, x = pruned_residual()
     path = tmp_path / f"net{how.ending}"
-    assert export(model, x, path, how).batches == (2,)
+    assert export(model, x, path, how).batches == (2, 2)
     with pytest.raises(ModelError, match="does not run it"):
         rerun(how, path, of_size(x, 3))
 
@@ -159,6 +161,10 @@ class OfTwo(nn.Module):
         (nn.Linear(3, 2), torch.randn(2, 4), (ModelError, DataError), ""),
         (nn.Linear(3, 2), [], DataError, "no batch"),
         (nn.DataParallel(nn.Linear(3, 2)), torch.randn(2, 3), ModelError, "model.module"),
+        (nn.Linear(3, 2), torch.randn(0, 3), DataError, "holds no sample"),
+        (nn.LazyLinear(2), torch.randn(2, 3), ModelError, "run the lazy network once"),
+        (nn.Linear(3, 2, device="meta"), torch.randn(2, 3), ModelError, "meta device"),
+        (3, torch.randn(2, 3), ModelError, "found int"),
     ],
 )
 def test_networks_and_inputs_that_do_not_fit(
@@ -183,9 +189,9 @@ def test_places_and_options_that_make_no_sense(tmp_path: Path) -> None:
         with pytest.raises(error) as raised:
             export(model, x, tmp_path / name, how)
         assert raised.value.hint
-    for tolerance in (0.0, -1.0, float("nan"), float("inf")):
+    for tolerance in (0.0, -1.0, float("nan"), float("inf"), "a", True):
         with pytest.raises(OptionError, match="tolerance"):
-            export(model, x, tmp_path / "net.pt2", tolerance=tolerance)
+            export(model, x, tmp_path / "net.pt2", tolerance=tolerance)  # type: ignore[arg-type]
     for opset in (17, 20.5, "21"):
         with pytest.raises(OptionError, match="opset"):
             sec.Onnx(opset=opset)  # type: ignore[arg-type]
@@ -229,14 +235,14 @@ def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
 KILLED = """
 import sys, tempfile
 from pathlib import Path
-from secateur.export.export import _placed
+from secateur.export.placed import placed
 print("ready", flush=True)
 for i in range(10**9):
     text = f"{i % 10}" * 300_000
     with tempfile.TemporaryDirectory() as folder:
         for name in ("net.xml", "net.bin"):
             Path(folder, name).write_text(text)
-        _placed(Path(folder, "net.xml"), Path("net.xml"))
+        placed(Path(folder, "net.xml"), Path("net.xml"))
 """
 
 
@@ -258,13 +264,76 @@ def test_a_kill_leaves_two_files_that_belong_together(wait: float, tmp_path: Pat
         assert len(text) == 300_000
 
 
+def written(folder: Path, text: str) -> Path:
+    """A folder with two files that belong together."""
+    folder.mkdir()
+    for name in ("net.xml", "net.bin"):
+        (folder / name).write_text(text)
+    return folder / "net.xml"
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is written out before anything goes."""
+    made, old = written(tmp_path / "made", "new"), written(tmp_path / "place", "old")
+    (old.parent / "about").write_text("old")
+    calls = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FileError, match="no space left"):
+        placed(made, old, [old.parent / "about"])
+    assert {p.name: p.read_text() for p in old.parent.iterdir()} == {
+        "net.xml": "old",
+        "net.bin": "old",
+        "about": "old",
+    }
+
+
+def test_each_moment_of_a_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is seen between two steps, new is never beside old."""
+    made, old = written(tmp_path / "made", "new"), written(tmp_path / "place", "old")
+    about = old.parent / "about"
+    about.write_text("old")
+    seen = []
+
+    def looked(path: Path, change: Any, *given: Any, **named: Any) -> Any:
+        found = change(path, *given, **named)
+        there = [p for p in old.parent.iterdir() if not p.name.startswith(".")]
+        seen.append({p.name: p.read_text() for p in there})
+        return found
+
+    for name in ("replace", "unlink"):
+        change = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda p, *a, c=change, **n: looked(p, c, *a, **n))
+    placed(made, old, [about])
+    assert seen == [
+        {"net.xml": "old", "net.bin": "old"},
+        {"net.bin": "old"},
+        {"net.bin": "new"},
+        {"net.xml": "new", "net.bin": "new"},
+    ]
+
+
+def test_a_file_that_belongs_to_nothing_is_not_replaced(tmp_path: Path) -> None:
+    made = written(tmp_path / "made", "new")
+    (tmp_path / "net.bin").write_text("somebody's data")
+    with pytest.raises(FileError, match=r"there is no net\.xml that it belongs to"):
+        placed(made, tmp_path / "net.xml")
+    assert (tmp_path / "net.bin").read_text() == "somebody's data"
+    assert {p.name for p in tmp_path.iterdir()} == {"made", "net.bin"}
+
+
 def test_what_else_was_written_comes_along(tmp_path: Path) -> None:
     made, place = tmp_path / "made", tmp_path / "place"
     made.mkdir()
     place.mkdir()
     for name in ("net.xml", "net.bin"):
         (made / name).write_text(name)
-    found = _placed(made / "net.xml", place / "net.xml")
+    found = placed(made / "net.xml", place / "net.xml")
     assert [file.name for file in found] == ["net.xml", "net.bin"]
     assert {p.name for p in place.iterdir()} == {"net.xml", "net.bin"}
 

@@ -88,4 +88,6 @@ def test_a_network_names_them() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
     with torch.no_grad():
         model[2].weight.copy_(codes(model[2].weight, Quantizer(bits=4)).values())
-    assert list(grids(model)) == ["2.weight"]
+    assert list(grids(model)) == [("2.weight",)]
+    model.append(model[2])
+    assert list(grids(model)) == [("2.weight", "3.weight")]

@@ -110,3 +110,29 @@ def test_what_was_calibrated_is_codes_too(tmp_path: Path) -> None:
     done = sec.export(model, x[:2], tmp_path / "net.onnx")
     assert set(done.quantized) == set(coded.calibrated)
     assert done.max_abs_diff < 1e-5 * done.max_abs_output
+
+
+class Tied(nn.Module):
+    """What embeds the words also reads them out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(20, 8), nn.Linear(8, 20, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores of the words."""
+        y: Tensor = self.out(self.embed(x))
+        return y
+
+
+def test_a_tied_weight_keeps_its_codes_under_either_name(tmp_path: Path) -> None:
+    model, x = Tied(), torch.randint(0, 20, (3, 5))
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.embed.weight.copy_(torch.randint(-7, 8, (20, 8), generator=draw) * 0.25)
+    done = sec.export(model, x, tmp_path / "net.onnx")
+    assert done.quantized == ("embed.weight",)
+    kinds = types(tmp_path / "net.onnx")
+    assert [name.rpartition(".")[2] for name in kinds if "weight" in name] == ["codes", "steps"]
+    assert onnx.TensorProto.INT4 in kinds.values()

@@ -295,8 +295,13 @@ class Export:
         ),
     ] = None
     tolerance: Annotated[
-        float, Option(metavar="X", help="The difference that is allowed, over the largest output.")
-    ] = 1e-4
+        float | None,
+        Option(
+            metavar="X",
+            help="The difference that is allowed of each output, over its largest element. Not given: "
+            "1e-4; 2e-3 where outputs are float16, 2e-2 where they are bfloat16.",
+        ),
+    ] = None
     out: Annotated[
         Path,
         Option("--out", "-o", metavar="FILE", help="The file to write; its certificate lies beside it.",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secateur.export.exporter import Session
 from secateur.export.faults import quiet, told
-from secateur.export.program import program
+from secateur.export.program import program, refuse_numbers
 from secateur.extras import missing
 from secateur.types.call import tensors
 
@@ -47,6 +47,7 @@ class ExecuTorch:
             from executorch.exir import error as own
 
         traced = program(model, example, dynamic_batch=False)
+        refuse_numbers(traced)
         with told("ExecuTorch cannot express it", "another format", own):
             lowered = exir.to_edge_transform_and_lower(
                 traced, partitioner=[xnnpack_partitioner.XnnpackPartitioner()]

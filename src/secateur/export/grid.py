@@ -36,10 +36,16 @@ class Grid:
         return 4 if self.codes.numel() == 0 or int(self.codes.abs().max()) <= 7 else 8
 
 
-def grids(model: nn.Module) -> dict[str, Grid]:
-    """Parameter → its grid, for every float32 parameter of two dims or more that has one."""
-    found = ((name, grid(parameter.detach())) for name, parameter in model.named_parameters())
-    return {name: one for name, one in found if one is not None}
+def grids(model: nn.Module) -> dict[tuple[str, ...], Grid]:
+    """All names of a parameter → its grid, for every float32 parameter of two dims or more that has one.
+
+    The name that plans use is the first; a tied parameter has several.
+    """
+    names: dict[Tensor, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(parameter, []).append(name)
+    found = ((tuple(called), grid(each.detach())) for each, called in names.items())
+    return {called: one for called, one in found if one is not None}
 
 
 def grid(weights: Tensor) -> Grid | None:

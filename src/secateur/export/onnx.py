@@ -14,7 +14,7 @@ from secateur.errors import ModelError, OptionError
 from secateur.export.exporter import Session
 from secateur.export.faults import quiet, told
 from secateur.export.grid import grids
-from secateur.export.program import program
+from secateur.export.program import program, refuse_numbers
 from secateur.export.quantized_onnx import store_codes
 from secateur.extras import missing
 from secateur.types.call import tensors
@@ -60,8 +60,10 @@ class Onnx:
     def write(self, model: nn.Module, example: Any, path: Path) -> tuple[str, ...]:
         """See `Exporter`."""
         self.require()
+        import onnx
         from onnx_ir.passes import common as passes
 
+        self._refuse_unknown(onnx.defs.onnx_opset_version())
         size = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
         if size > _MOST_BYTES:
             raise ModelError(
@@ -70,6 +72,7 @@ class Onnx:
             )  # fmt: skip
         quantized = grids(model) if self.codes else {}
         traced = program(model, example, dynamic_batch=self.dynamic_batch)
+        refuse_numbers(traced)
         with told("torch.onnx cannot express it", "another opset, or another format"):
             made = torch.onnx.export(
                 traced,
@@ -81,6 +84,7 @@ class Onnx:
             )
             if made is None:
                 raise ModelError("torch.onnx returned nothing", where="export")
+            self._refuse_unknown(made.model.opset_imports[""])
             stored = store_codes(made.model, quantized)
             made.optimize()
             # lines of the user's code, with the paths of this machine
@@ -89,6 +93,14 @@ class Onnx:
             _name_batch(proto.graph)
             path.write_bytes(proto.SerializeToString())
         return stored
+
+    def _refuse_unknown(self, most: int) -> None:
+        """An opset that is too new is written as an older one, with no more than a line in the log."""
+        if self.opset > most:
+            raise ModelError(
+                f"opset {self.opset} cannot be written here, {most} can", where="export",
+                hint=f"Onnx(opset={most}), or any from {_OLDEST}",
+            )  # fmt: skip
 
     def open(self, path: Path, threads: int = 1) -> Session:
         """See `Exporter`."""

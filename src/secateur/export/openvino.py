@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secateur.export.exporter import Session
 from secateur.export.faults import quiet, told
-from secateur.export.program import program
+from secateur.export.program import program, refuse_numbers
 from secateur.extras import missing
 from secateur.types.call import batch_size, tensors
 
@@ -45,6 +45,7 @@ class OpenVino:
         from openvino import frontend
 
         traced = program(model, example, dynamic_batch=self.dynamic_batch)
+        refuse_numbers(traced)
         with told("OpenVINO cannot express it", "another format", frontend):
             made = openvino.convert_model(traced)
             size = batch_size(example) if self.dynamic_batch else None

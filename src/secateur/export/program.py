@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from secateur.errors import ModelError
 from secateur.export.faults import told
-from secateur.types.call import batch_size, of_size
+from secateur.types.call import batch_size, of_size, tensors
 
 _HINT = "what data decide in Python (if x.sum() > 0) cannot be exported: use torch.where"
+_ALSO = (
+    "other tensors have the batch as their first dim too: where one does not count samples, take an"
+    " example of another batch; "
+)
 _FIXED = (
     "dynamic_batch=False writes it for the example's batch alone, if that is what is in the way; "
 )
@@ -44,17 +49,33 @@ def program(model: nn.Module, example: Any, *, dynamic_batch: bool) -> ExportedP
     if dynamic_batch:
         example = of_size(example, max(2, batch_size(example)))
     args, named = arguments(example)
-    shapes = _free(model, args, named, batch_size(example)) if dynamic_batch else None
-    with (
-        told("torch.export cannot trace it", (_FIXED if dynamic_batch else "") + _HINT),
-        torch.no_grad(),
-    ):
+    size = batch_size(example)
+    shapes = _free(model, args, named, size) if dynamic_batch else None
+    counted = sum(x.dim() > 0 and x.shape[0] == size for x in tensors(example))
+    hint = ((_ALSO if counted > 1 else "") + _FIXED if dynamic_batch else "") + _HINT
+    with told("torch.export cannot trace it", hint), torch.no_grad():
         made = torch.export.export(model, args, named or None, dynamic_shapes=shapes)
     for node in made.graph.nodes:
         node.meta.pop(
             "stack_trace", None
         )  # lines of the user's code, with the paths of this machine
     return made
+
+
+def refuse_numbers(traced: ExportedProgram) -> None:
+    """For formats whose outputs are tensors: a number among them has no name there.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for place, spec in enumerate(traced.graph_signature.output_specs):
+        value = getattr(spec.arg, "value", None)
+        if value is not None:
+            raise ModelError(
+                f"the network's output {place} is {value!r}, which is no tensor",
+                where="export",
+                hint="return tensors alone; TorchProgram() writes it as it is",
+            )
 
 
 def _free(

@@ -12,23 +12,24 @@ from secateur.export.grid import Grid
 _FOUR_BITS = 21  # the first opset that dequantises them
 
 
-def store_codes(model: Any, found: Mapping[str, Grid]) -> tuple[str, ...]:
+def store_codes(model: Any, found: Mapping[tuple[str, ...], Grid]) -> tuple[str, ...]:
     """Put codes and steps in the place of float weights, in place.
 
     Args:
         model: an `onnx_ir.Model` that is not optimised yet: its weights have torch's names.
-        found: weight → its grid.
+        found: all names of a weight → its grid.
 
     Returns:
-        The names of the weights that were in the graph under their own name.
+        The first names of the weights that were in the graph under any of their own.
     """
     import onnx_ir as ir
 
     graph, done = model.graph, []
-    for name, grid in found.items():
-        value = graph.initializers.get(name)
-        if value is None:
-            continue  # not used by this forward pass, or one with another name
+    for names, grid in found.items():
+        name = next((each for each in names if each in graph.initializers), None)
+        if name is None:
+            continue  # not used by this forward pass
+        value = graph.initializers[name]
         four = grid.bits == 4 and model.opset_imports[""] >= _FOUR_BITS
         kind = ir.DataType.INT4 if four else ir.DataType.INT8
         codes = _constant(ir, f"{name}.codes", grid.codes.numpy(), kind)
@@ -41,7 +42,7 @@ def store_codes(model: Any, found: Mapping[str, Grid]) -> tuple[str, ...]:
         graph.register_initializer(codes)
         graph.register_initializer(steps)
         graph.insert_before(graph[0], node)
-        done.append(name)
+        done.append(names[0])
     return tuple(done)
 
 

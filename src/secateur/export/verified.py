@@ -1,4 +1,4 @@
-"""The written file against the network: same inputs, largest difference."""
+"""The written file against the network: same inputs, the largest difference of every output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
+from secateur.export.exported import Gap
 from secateur.export.exporter import Session
 from secateur.types.call import batch_size, cloned, run
 from secateur.types.outputs import distance, in_double, largest, output_tensors
@@ -17,11 +18,15 @@ from secateur.types.outputs import distance, in_double, largest, output_tensors
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a comparison saw; see `Exported`."""
+    """What a comparison saw; see `Exported`.
+
+    Attributes:
+        dtypes: of the outputs, in PyTorch.
+    """
 
     batches: tuple[int, ...]
-    max_abs_diff: float
-    max_abs_output: float
+    outputs: tuple[Gap, ...]
+    dtypes: tuple[torch.dtype, ...]
 
 
 def compare(model: nn.Module, session: Session, inputs: Iterable[Any], what: str) -> Seen:
@@ -35,21 +40,54 @@ def compare(model: nn.Module, session: Session, inputs: Iterable[Any], what: str
         DataError: the network does not run on an input.
         ModelError: the runtime does not, or returns other shapes.
     """
-    batches, worst, scale = [], 0.0, 0.0
+    batches: list[int] = []
+    worst: tuple[Gap, ...] = ()
+    wanted: list[Tensor] = []
     for example in inputs:
         with torch.no_grad():
             wanted = output_tensors(run(model, cloned(example), "export"))
-        found = session(cloned(example))
-        if [y.shape for y in found] != [y.shape for y in wanted]:
-            raise ModelError(
-                f"{what} returns shapes {_shapes(found)}, the network {_shapes(wanted)}",
-                where=f"export, batch of {batch_size(example)}",
-                hint="dynamic_batch=False, if it is right for the example's own batch",
-            )
-        ours, theirs = in_double(wanted), in_double(found)
-        worst, scale = max(worst, distance(ours, theirs)), max(scale, largest(ours))
+        found = gaps(session(cloned(example)), wanted, what, batch_size(example))
+        worst = tuple(map(_wider, worst, found)) if batches else found
         batches.append(batch_size(example))
-    return Seen(tuple(batches), worst, scale)
+    return Seen(tuple(batches), worst, tuple(y.dtype for y in wanted))
+
+
+def gaps(
+    found: Sequence[Tensor], wanted: Sequence[Tensor], what: str, batch: int
+) -> tuple[Gap, ...]:
+    """Of every output on its own: a small one is not to be judged by a large one beside it.
+
+    Args:
+        found: the runtime's outputs.
+        wanted: the network's, in PyTorch.
+        what: the runtime, for messages.
+        batch: how many samples it was, for messages.
+
+    Raises:
+        ModelError: the shapes differ.
+    """
+    if [y.shape for y in found] != [y.shape for y in wanted]:
+        raise ModelError(
+            f"{what} returns shapes {_shapes(found)}, the network {_shapes(wanted)}",
+            where=f"export, batch of {batch}",
+            hint="dynamic_batch=False, if it is right for the example's own batch"
+            if len(found) == len(wanted)
+            else "return tensors alone",
+        )
+    return tuple(
+        Gap(distance([ours], [theirs]), largest([ours]), y.numel(), int(y.isfinite().sum()))
+        for y, ours, theirs in zip(wanted, in_double(wanted), in_double(found), strict=True)
+    )
+
+
+def _wider(one: Gap, other: Gap) -> Gap:
+    """The same output on two inputs."""
+    return Gap(
+        max(one.max_abs_diff, other.max_abs_diff),
+        max(one.max_abs_output, other.max_abs_output),
+        one.elements + other.elements,
+        one.finite + other.finite,
+    )
 
 
 def _shapes(outputs: Sequence[Tensor]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from secateur.cost import count_macs, counts
 from secateur.errors import MissingExtraError, ModelError, OptionError
+from secateur.export.verified import gaps
 from secateur.lookup import pick
 from secateur.pipeline.environment import environment
 from secateur.pipeline.folder import RunFolder
@@ -21,8 +22,7 @@ from secateur.pipeline.source import source
 from secateur.pipeline.unpacked import plan_in
 from secateur.pipeline.verify import Load
 from secateur.runtime import RUNTIMES, Runtime, TorchEager, installed, seconds
-from secateur.types.call import of_size
-from secateur.types.outputs import distance, in_double, largest
+from secateur.types.call import batch_size, of_size
 
 BATCHES = (1, 16)
 REPEATS = 50
@@ -60,8 +60,8 @@ def bench(
         Plain JSON values: `macs` (of one sample, and what is kept), `machine`, and `rows`, one for each
         runtime and batch: `dense`, `pruned` and `latency_kept` (pruned over dense, repeat by repeat)
         with median, p10 and p90, times in seconds; `speedup`; `realised`, the speed-up over what the
-        MACs promise; `difference`, of the runtime's outputs from eager PyTorch's, relative to the
-        largest. A runtime that cannot run the networks has `failed` instead, and why.
+        MACs promise; `difference`, of the runtime's outputs from eager PyTorch's, each relative to its
+        own largest element. A runtime that cannot run the networks has `failed` instead, and why.
 
     Raises:
         FileError: there is no finished run, or what it began with is gone.
@@ -115,7 +115,12 @@ def _timed(
 ) -> dict[str, Any]:
     """One row; `plain` are the outputs of eager PyTorch."""
     calls = [runtime.load(model, example, threads) for model in models]
-    differences = [_difference(one(), wanted) for one, wanted in zip(calls, plain, strict=True)]
+    batch = batch_size(example)
+    seen = [
+        gap
+        for one, wanted in zip(calls, plain, strict=True)
+        for gap in gaps(one(), wanted, runtime.name, batch)
+    ]
     dense_s, pruned_s = (np.array(each) for each in seconds(calls, repeats=repeats, warmup=5))
     ratio = _spread(pruned_s / dense_s)
     speedup = 1.0 / ratio["median"]
@@ -125,21 +130,8 @@ def _timed(
         "latency_kept": ratio,
         "speedup": speedup,
         "realised": speedup * kept,
-        "difference": max(differences),
+        "difference": max((gap.relative for gap in seen), default=0.0),
     }
-
-
-def _difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest, relative to the largest output.
-
-    Raises:
-        ModelError: the shapes differ.
-    """
-    if [y.shape for y in found] != [y.shape for y in wanted]:
-        raise ModelError("it returns other shapes than PyTorch")
-    theirs, ours = in_double(found), in_double(wanted)
-    scale = largest(ours)
-    return distance(theirs, ours) / scale if scale else distance(theirs, ours)
 
 
 def _spread(values: np.ndarray[Any, Any]) -> dict[str, float]:

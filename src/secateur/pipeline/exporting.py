@@ -11,7 +11,6 @@ import torch
 from secateur import lookup
 from secateur.errors import OptionError
 from secateur.export import FORMATS, Exported, Exporter, export
-from secateur.export.export import TOLERANCE
 from secateur.export.formats import for_ending
 from secateur.mask.check import named_tensors
 from secateur.pipeline import fingerprint
@@ -56,12 +55,12 @@ def certificate_of(path: Path) -> Path:
 
 
 def export_run(
-    folder: str | Path, path: str | Path, how: Exporter, load: Load, tolerance: float = TOLERANCE
+    folder: str | Path, path: str | Path, how: Exporter, load: Load, tolerance: float | None = None
 ) -> tuple[Exported, dict[str, Any]]:
     """Export the pruned network of a run, compared on its example and on samples that judge it.
 
     Beside the file lies `NAME.certificate.json`: what was compared, what was seen, and the hash of the
-    network that the run's folder holds.
+    network that the run's folder holds. An older one goes before the file that it speaks of.
 
     Returns:
         What was written, and the contents of the certificate.
@@ -83,7 +82,15 @@ def export_run(
             first = next(batches(data, device_of(small), limit=1)).x
         samples = min(SAMPLES, batch_size(first)) if how.dynamic_batch else batch_size(example)
         inputs.append(of_size(first, samples))
-    done = export(small, example, path, how, inputs=inputs, tolerance=tolerance)
+    done = export(
+        small,
+        example,
+        path,
+        how,
+        inputs=inputs,
+        tolerance=tolerance,
+        retired=[certificate_of(path)],
+    )
     document = done.to_json() | {
         "run": str(folder),
         "network": fingerprint.of_tensors(named_tensors(small)),

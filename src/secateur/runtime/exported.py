@@ -62,24 +62,23 @@ def _load(how: Exporter, model: nn.Module, example: Any, threads: int) -> Once:
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / f"network{how.ending}"
         how.write(network, given, path)
-        session = how.open(path, threads)
-
-        def once() -> list[Tensor]:
-            return session(given)
-
-        once()
-    return once
+        return _opened(how, path, given, threads)
 
 
 def _open(how: Exporter, content: bytes, example: Tensor, threads: int) -> Once:
-    """What an ONNX file holds, run once."""
+    """What the bytes of an ONNX file hold."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / "network.onnx"
         path.write_bytes(content)
-        session = how.open(path, threads)
+        return _opened(how, path, example, threads)
 
-        def once() -> list[Tensor]:
-            return session(example)
 
-        once()
+def _opened(how: Exporter, path: Path, example: Any, threads: int) -> Once:
+    """The file in its runtime, run once."""
+    session = how.open(path, threads)
+
+    def once() -> list[Tensor]:
+        return session(example)
+
+    once()
     return once

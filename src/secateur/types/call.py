@@ -77,9 +77,11 @@ def of_size(example: Any, wanted: int) -> Any:
     Tensors whose first dim does not count the samples stay as they are.
 
     Raises:
-        DataError: there is no tensor with a dim.
+        DataError: there is no tensor with a dim, or no sample to repeat.
     """
     size = batch_size(example)
+    if wanted and not size:
+        raise DataError("holds no sample", hint="an example of one sample at least")
 
     def resized(tensor: Tensor) -> Tensor:
         if tensor.dim() == 0 or tensor.shape[0] != size:
