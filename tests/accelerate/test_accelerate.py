@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,13 @@ def pruned(zeros: float = 0.9) -> nn.Sequential:
         for layer in (model[0], model[2]):
             layer.weight *= torch.rand(layer.weight.shape) >= zeros  # type: ignore[operator]
     return model
+
+
+def weight_normed() -> nn.Module:
+    """In the old way, by a hook: torch cannot copy it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(nn.Linear(40, 60))
 
 
 class Clock:
@@ -101,9 +109,13 @@ def test_state_dicts_can_be_exchanged() -> None:
     fast.load_state_dict(without, strict=False)
     with torch.no_grad():
         torch.testing.assert_close(fast(x), other(x))
-    wrong = other.state_dict() | {"0.weight": torch.ones(60, 41)}
-    with pytest.raises(ModelError, match="41"):
-        fast.load_state_dict(wrong)
+    with pytest.raises(RuntimeError, match=r"Missing.*0\.weight"):
+        fast.load_state_dict(without)
+    for wrong in (torch.ones(60, 41), 3):
+        with pytest.raises(RuntimeError, match=r"0\.weight is"):
+            fast.load_state_dict(other.state_dict() | {"0.weight": wrong})
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), other(x))
 
 
 @settings(deadline=None, max_examples=40)
@@ -160,6 +172,81 @@ def test_a_network_that_is_one_layer() -> None:
     assert isinstance(found.model, SparseLinear)
 
 
+def test_layers_with_more_than_a_linear_layer_has_stay() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.new_ones(len(x), 8)
+
+    model = nn.Sequential(*[nn.Linear(8, 8) for _ in range(6)]).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.masked_fill_(torch.rand(tensor.shape) < 0.9, 0)
+    model[0].register_forward_hook(lambda m, given, out: out * 2)
+    model[1].register_forward_pre_hook(lambda m, given: (given[0] + 1,))
+    model[2].forward = forward  # type: ignore[assignment]
+    model[3].scale = 2.0  # type: ignore[assignment]
+    model[4].register_buffer("count", torch.zeros(()))
+    found = sec.accelerate(model, torch.randn(2, 8), repeats=4, clock=Clock(1.0, 0.1))
+    told = [row.why.removeprefix("it has ").partition(",")[0] for row in found.layers]
+    assert told == ["hooks", "hooks", "forward", "scale", "count", ""]
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(x), model(x))
+
+
+def test_a_network_that_returns_something_else_is_refused() -> None:
+    class Kinds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = pruned()[0]
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            out = self.one(x)
+            odd = out if isinstance(self.one, nn.Linear) else out * 1.001
+            return out * 1e6, odd  # the second is wrong on its own scale only
+
+    with pytest.raises(ModelError, match="output 1 moves"):
+        sec.accelerate(Kinds().eval(), torch.randn(2, 40), repeats=4, clock=Clock(1.0, 0.1))
+    x = torch.zeros(1, 40)
+    x[0, 3] = torch.inf  # times a zero of the dense weight this is NaN
+    with pytest.raises(ModelError, match="output 0 moves by inf"):
+        sec.accelerate(pruned(0.99), x, repeats=4, clock=Clock(1.0, 0.1))
+
+
+def test_what_is_drawn_or_counted_is_the_same_in_both_runs() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = pruned()[0]
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            out: torch.Tensor = self.one(x) + torch.rand(60) + self.calls
+            return out
+
+    found = sec.accelerate(Noisy().eval(), torch.zeros(2, 40), repeats=4, clock=Clock(1.0, 0.1))
+    assert found.max_abs_diff < 1e-5
+    assert f"outputs differ by {found.max_abs_diff:.3g}" in str(found)
+    assert float(found.model.calls) == 0
+
+
+def test_what_an_accelerated_network_cannot_do_is_told() -> None:
+    x = torch.randn(2, 40)
+    fast = sec.accelerate(pruned(), x, repeats=4, clock=Clock(1.0, 0.1)).model
+    for refused in (
+        lambda: sec.accelerate(fast, x),
+        lambda: sec.quantize(fast, sec.Quantizer(4)),
+        lambda: sec.pack(fast, "never.sct"),
+    ):
+        with pytest.raises(ModelError, match=r"0\.csr: is sparse \(sparse_csr\)") as caught:
+            refused()
+        assert "before sec.accelerate" in str(caught.value.hint)
+    with torch.autocast("cpu"), torch.no_grad(), pytest.raises(ModelError, match="autocast"):
+        fast(x)
+    with pytest.raises(ModelError, match=r"not in .*bfloat16"):
+        fast.bfloat16()(x.bfloat16())
+
+
 def test_real_time_is_taken() -> None:
     found = sec.accelerate(pruned(0.99), torch.randn(2, 40), repeats=5)
     assert all(row.dense_s > 0 and row.sparse_s > 0 for row in found.layers[:2])  # type: ignore[operator]
@@ -171,6 +258,20 @@ def test_what_makes_no_sense_is_refused() -> None:
         sec.accelerate(model, x, zeros=1.5)
     with pytest.raises(OptionError):
         sec.accelerate(model, x, repeats=0)
+    for odd in ({"zeros": "a"}, {"repeats": "3"}, {"repeats": 1.5}):
+        with pytest.raises(OptionError):
+            sec.accelerate(model, x, **odd)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no tensor"):
+        sec.accelerate(model, None)
+    for unbuilt, message in (
+        (nn.Linear(2, 2, device="meta"), "meta"),
+        (nn.LazyLinear(2), "no values yet"),
+        (nn.Linear, "the class Linear"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            sec.accelerate(unbuilt, x)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="cannot be copied"):
+        sec.accelerate(weight_normed(), x)
     with pytest.raises(ModelError, match="no Linear"):
         sec.accelerate(nn.ReLU(), x)
     with pytest.raises(ModelError, match="expected"):

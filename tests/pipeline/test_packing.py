@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,149 @@ def test_folders_that_are_taken(made: Path, tmp_path: Path) -> None:
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(FileError, match="holds mine"):
         unpack_run(tmp_path / "n.sct", tmp_path / "full", trust=True)
+
+
+class _Killed(BaseException):
+    """Nothing is cleaned up after it, as after SIGKILL."""
+
+
+@pytest.mark.parametrize("renames", [1, 2, 5, 12])
+def test_an_unpacking_that_was_killed_begins_anew(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    sec.pack(made, tmp_path / "n.sct", bits=8)
+    left, rename = [renames], Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise _Killed
+        left[0] -= 1
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(_Killed):
+            unpack_run(tmp_path / "n.sct", tmp_path / "out", trust=True)
+    unpack_run(tmp_path / "n.sct", tmp_path / "out", trust=True)
+    assert _failed(tmp_path / "out") == []
+    with pytest.raises(FileError, match="holds a run"):  # it is whole now
+        unpack_run(tmp_path / "n.sct", tmp_path / "out", trust=True)
+
+
+def test_a_run_that_began_is_no_unpacking(made: Path, tmp_path: Path) -> None:
+    sec.pack(made, tmp_path / "n.sct")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(made / "run.json", begun)
+    lines = (made / "journal.jsonl").read_text().splitlines(keepends=True)
+    (begun / "journal.jsonl").write_text("".join(lines[:2]))
+    with pytest.raises(FileError, match="holds a run"):
+        unpack_run(tmp_path / "n.sct", begun, trust=True)
+    assert (begun / "journal.jsonl").read_text() == "".join(lines[:2])
+
+
+def test_the_base_is_not_overwritten(tmp_path: Path) -> None:
+    model, base = net(), tmp_path / "n.sct"
+    sec.pack(model, base)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (base, tmp_path / "link" / "n.sct"):
+        with pytest.raises(OptionError, match="is the base"):
+            sec.pack(model, path, base=base)
+        with pytest.raises(OptionError, match="is the base"):
+            sec.pack(model, path, base=[tmp_path / "more.sct", base])
+    same(sec.unpack(base, net()), model)
+
+
+class Odd(nn.Module):
+    """State that is neither parameter nor buffer, and buffers that are views of a special kind."""
+
+    def __init__(self, state: object = None) -> None:
+        super().__init__()
+        self.state = state
+        whole = torch.randn(3, 4, dtype=torch.complex64)
+        self.conjugate = nn.Parameter(whole.conj())
+        self.register_buffer("negative", whole.conj().imag)
+        self.one = nn.Linear(3, 3)
+        self.tied = self.one
+
+    def get_extra_state(self) -> object:
+        return self.state
+
+    def set_extra_state(self, state: object) -> None:
+        self.state = state
+
+
+def test_state_that_would_be_lost_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.sct"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(4, 4)))
+    for model, name in ((quantised, "0.scale"), (Odd({"scale": 3}), "_extra_state")):
+        with pytest.raises(ModelError, match="would be lost") as caught:
+            sec.pack(model, path)
+        assert caught.value.where.startswith(name)
+    assert not path.exists()
+
+
+def test_conjugates_and_negatives(tmp_path: Path) -> None:
+    model = Odd().eval()
+    assert model.conjugate.is_conj()
+    assert model.negative.is_neg()
+    sec.pack(model, tmp_path / "n.sct")
+    found = sec.unpack(tmp_path / "n.sct", Odd())
+    assert torch.equal(found.conjugate, model.conjugate)
+    assert torch.equal(found.negative, model.negative)
+
+
+def test_what_is_no_network_to_pack(tmp_path: Path) -> None:
+    path, model = tmp_path / "n.sct", net()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of torch.jit
+        compiled = torch.compile(model)
+    for what, message in (
+        (3, "found int"),
+        (nn.Linear, "the class Linear"),
+        (nn.LazyLinear(3), "no values yet"),
+        (nn.Linear(2, 2, device="meta"), "meta device"),
+        (compiled, "is compiled"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            sec.pack(what, path)  # type: ignore[arg-type]
+    for options in ({"model": 3}, {"base": 3}, {"base": [3]}):
+        with pytest.raises(OptionError):
+            sec.pack(model, path, **options)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="plan was expected"):
+        sec.pack(model, path, plan=3)  # type: ignore[arg-type]
+    assert not path.exists()
+
+
+def test_what_is_no_network_to_unpack(tmp_path: Path) -> None:
+    path = tmp_path / "n.sct"
+    sec.pack(nn.Sequential(nn.Linear(3, 3)), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        normed = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 3)))
+    sec.pack(normed, tmp_path / "w.sct")
+    for file, model, message in (
+        (path, nn.Linear, "the class Linear"),
+        (path, 3, "found int"),
+        (path, nn.Sequential(nn.LazyLinear(3)), "no values yet"),
+        (path, nn.Sequential(nn.Linear(3, 3, device="meta")), "meta device"),
+        (tmp_path / "w.sct", normed, "cannot be copied"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            sec.unpack(file, model)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("bits", "coding"), [(8, "8 bits"), (4, "4 bits"), (1, "signs")])
+def test_rounded_float64_is_found_as_codes(tmp_path: Path, bits: int, coding: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(60, 80)).double().eval()
+    sec.quantize(model, sec.Quantizer(bits))
+    told = sec.pack(model, tmp_path / "n.sct")
+    assert told.tensors[0].coding.startswith(coding)
+    assert told.tensors[0].bytes < 4800 * bits / 8 + 80 * 4
+    same(sec.unpack(tmp_path / "n.sct", model), model)
 
 
 def test_a_bare_bundle(made: Path, tmp_path: Path) -> None:

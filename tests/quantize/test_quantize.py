@@ -160,7 +160,8 @@ def test_bundles_hold_exactly_these_weights(kind: str, bits: int, tmp_path: Any)
         assert torch.equal(named_tensors(again)[name], tensor)
     assert packed.bytes < 0.75 * floats
     stored = {row.name: row.coding for row in packed.tensors if row.name in coded.codes}
-    assert all("bit" in coding for coding in stored.values()), stored
+    kinds = ("signs", "2 bits", "4 bits", "8 bits")
+    assert all(coding.startswith(kinds) for coding in stored.values()), stored
 
 
 class Odd(nn.Module):
@@ -275,6 +276,65 @@ def test_hostile_input_leaves_the_network_as_it_was() -> None:
     with pytest.raises(ModelError, match="finite"):
         quantize(small, quantizer)
     assert torch.equal(small.conv1.weight, kept)
+
+
+def test_what_is_not_what_it_should_be_is_refused() -> None:
+    small, _ = pruned("channels")
+    for options in ({"damping": "a"}, {"memory": 1e9}, {"memory": None}, {"batches": 1.5}):
+        with pytest.raises(OptionError):
+            quantize(small, sec.Quantizer(4), correlated(1), **options)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="Quantizer was expected, found 4"):
+        quantize(small, 4)  # type: ignore[arg-type]
+    for odd in (correlated()[0], 3):
+        with pytest.raises(DataError, match="an iterable of batches"):
+            quantize(small, sec.Quantizer(4), odd)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="no batch"):
+        quantize(nn.Embedding(3, 3), sec.Quantizer(4), [])
+    for unbuilt, message in (
+        (nn.LazyLinear(3), "no values yet"),
+        (nn.Linear(3, 3, device="meta"), "meta device"),
+        (nn.Linear, "the class Linear"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            quantize(unbuilt, sec.Quantizer(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("size", [3e38, torch.finfo(torch.float32).max])
+def test_weights_as_large_as_floats_go(bits: int, size: float) -> None:
+    layer = nn.Linear(9, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.where(torch.rand(4, 9) < 0.5, -size, size))
+    before = layer.weight.detach().double()
+    found = quantize(layer, sec.Quantizer(bits)).codes["weight"].values()
+    assert torch.equal(found, layer.weight)
+    assert float((found.double() / before - 1).abs().max()) < 2.0**-15
+
+
+class Two(nn.Module):
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+
+
+def test_weights_in_one_place_of_memory_are_refused() -> None:
+    base = torch.randn(4, 8)
+    for a, b, message in (
+        (base[:, :4], base, "b: shares memory with a"),
+        (base[:, :5], base[:, 4:], "b: shares memory with a"),
+        (base, base.T, "b: shares memory with a"),
+        (base, base, "b: shares memory with a"),
+        (torch.randn(1, 8).expand(4, 8), base, "a: holds the same number"),
+    ):
+        model = Two(a, b)
+        before = [tensor.clone() for tensor in (model.a, model.b)]
+        with pytest.raises(ModelError, match=message):
+            quantize(model, sec.Quantizer(4))
+        assert torch.equal(before[0], model.a)
+        assert torch.equal(before[1], model.b)
+    halves = Two(base[:, ::2], base[:, 1::2])  # side by side, and no number twice
+    found = quantize(halves, sec.Quantizer(4))
+    assert all(torch.equal(found.codes[n].values(), halves.get_parameter(n)) for n in "ab")
 
 
 def test_an_interruption_leaves_the_network_as_it_was() -> None:

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from secateur.learn import Quantizer
 from secateur.learn.quantize import along, largest
+from secateur.wire.adaptive import Memory
 from secateur.wire.grid import find
+from secateur.wire.page import Page
+from secateur.wire.values import put
 from tests.wire.networks import bits
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @given(
@@ -73,7 +76,9 @@ def test_channels_of_their_own() -> None:
         torch.tensor([float("nan")] * 9),
         torch.tensor([float("inf")] * 9),
         torch.zeros(9),
-        torch.ones(9, dtype=torch.float64),
+        torch.ones(9, dtype=torch.float64) / 3,
+        torch.full((9,), 1e-300, dtype=torch.float64),
+        torch.full((9,), 1e300, dtype=torch.float64),
         torch.ones(9, dtype=torch.int32),
         torch.empty(0),
         torch.arange(129.0),
@@ -83,6 +88,15 @@ def test_channels_of_their_own() -> None:
 )
 def test_no_grid(values: torch.Tensor) -> None:
     assert find(values, np.array([len(values)])) is None
+
+
+@pytest.mark.parametrize(
+    ("codes", "coding"),
+    [([1, -1], "signs"), ([1, 0, -1], "2 bits"), ([1.0, -0.0], "2 bits"), ([7, 0], "4 bits")],
+)
+def test_codings_have_names(codes: list[float], coding: str) -> None:
+    found = put(Page(Memory()), torch.tensor([*codes, 1.0] * 9), np.array([9]), "weights")
+    assert found == coding
 
 
 def test_numbers_below_the_least_normal() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -15,17 +15,22 @@ from torch import Tensor, nn
 from secateur.accelerate.accelerated import Accelerated, Timed, faster
 from secateur.accelerate.sparse_linear import SparseLinear
 from secateur.cost import interleaved
-from secateur.errors import ModelError, OptionError
+from secateur.errors import DataError, ModelError, OptionError
 from secateur.export.semi_structured import compressed, compressible
+from secateur.mask.copies import copied
 from secateur.recover.consumers import alone
-from secateur.types.call import cloned, run
-from secateur.types.outputs import distance, in_double, output_tensors
+from secateur.types.call import cloned, run, tensors
+from secateur.types.outputs import distance, in_double, largest, output_tensors
+from secateur.types.unbuilt import refuse_unbuilt
 from secateur.types.untouched import untouched
 
 ZEROS = 0.75
 """The least share of zeros for which CSR is tried: with fewer it lost wherever it was measured."""
 
 REPEATS = 50
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}
+"""How far an output may move, relative to its largest element, by the dtype of the sparse weights."""
 
 Clock = Callable[[], float]
 
@@ -45,8 +50,9 @@ def accelerate(
     when the network runs on the inputs, with as many threads as torch has. So give inputs of the batch
     size that will be used: what pays for 64 samples may not for one.
 
-    The copy is for inference. State dicts of layers in CSR are dense, and can be exchanged with the
-    network's own; those of semi-structured layers cannot.
+    A layer with hooks, a forward pass of its own, or anything else that a Linear layer does not have
+    stays dense. The copy is for inference. State dicts of layers in CSR are dense, and can be exchanged
+    with the network's own; those of semi-structured layers cannot.
 
     Args:
         model: stays as it is.
@@ -57,11 +63,12 @@ def accelerate(
 
     Raises:
         DataError: the network does not run on the inputs.
-        ModelError: it is no network, or has no Linear layer.
+        ModelError: it is no network, has no Linear layer, cannot be copied, or returns something else
+            with sparse layers: more than `TOLERANCE` away on these inputs.
         OptionError: an argument makes no sense.
     """
-    _check(model, zeros, repeats)
-    ours = copy.deepcopy(model).eval()
+    _check(model, inputs, zeros, repeats)
+    ours = copied(model).eval()
     layers = {n: m for n, m in ours.named_modules() if type(m) is nn.Linear}
     if not layers:
         raise ModelError("has no Linear layer", where="accelerate")
@@ -77,21 +84,51 @@ def accelerate(
             rows.append(row)
             if row.chosen:
                 sparse[layer] = other
-    fast = _replaced(ours, sparse)
-    with torch.no_grad():
-        after = in_double(output_tensors(run(fast, cloned(inputs), "inputs")))
+    with untouched(ours), torch.no_grad():  # it knows the dense layers only, and no CSR
+        fast = _replaced(ours, sparse)
+        after = _outputs(fast, inputs)
+    if sparse:
+        _agree(before, after, max(TOLERANCE[layers[r.name].weight.dtype] for r in rows if r.chosen))
     return Accelerated(fast, tuple(rows), distance(before, after))
 
 
-def _check(model: object, zeros: float, repeats: int) -> None:
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"a network was expected, found {type(model).__name__}", where="accelerate"
+def _check(model: object, inputs: object, zeros: object, repeats: object) -> None:
+    refuse_unbuilt(model, "accelerate")
+    if next(tensors(inputs), None) is None:
+        raise DataError(
+            f"holds no tensor: {type(inputs).__name__}",
+            where="inputs",
+            hint="a tensor, a tuple of arguments, or a dict of keyword arguments",
         )
-    if not 0.0 <= zeros <= 1.0:
-        raise OptionError(f"must be from 0 to 1, not {zeros}", where="zeros", hint=f"{ZEROS}")
-    if repeats < 1:
-        raise OptionError(f"must be at least 1, not {repeats}", where="repeats", hint=f"{REPEATS}")
+    if not isinstance(zeros, int | float) or not 0.0 <= zeros <= 1.0:
+        raise OptionError(f"must be from 0 to 1, not {zeros!r}", where="zeros", hint=f"{ZEROS}")
+    if not isinstance(repeats, int) or repeats < 1:
+        raise OptionError(
+            f"must be a whole number from 1, not {repeats!r}", where="repeats", hint=f"{REPEATS}"
+        )
+
+
+def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """What the network returns, in float64; what is drawn is drawn from one seed."""
+    devices = {tensor.device for tensor in tensors(inputs) if tensor.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(0)
+        return in_double(output_tensors(run(model, cloned(inputs), "inputs")))
+
+
+def _agree(before: Sequence[Tensor], after: Sequence[Tensor], tolerance: float) -> None:
+    """Raise `ModelError` unless every output is where it was, each on its own scale."""
+    if [tensor.shape for tensor in before] != [tensor.shape for tensor in after]:
+        raise ModelError("returns other shapes with sparse layers", where="accelerate")
+    for place, (dense, sparse) in enumerate(zip(before, after, strict=True)):
+        difference, scale = distance([dense], [sparse]), largest([dense])
+        if difference > tolerance * scale:
+            raise ModelError(
+                f"with sparse layers output {place} moves by {difference:.3g}, where its largest"
+                f" element is {scale:.3g}",
+                where="accelerate",
+                hint="inputs must be finite, and the network return the same twice for one input",
+            )
 
 
 def _given(
@@ -105,11 +142,10 @@ def _given(
 
     handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in layers.values()]
     try:
-        out = output_tensors(run(model, cloned(inputs), "inputs"))
+        return given, _outputs(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return given, in_double(out)
 
 
 def _zeros(layer: nn.Linear) -> float:
@@ -120,6 +156,11 @@ def _zeros(layer: nn.Linear) -> float:
 def _unfit(model: nn.Module, layer: nn.Linear, zeros: float) -> str:
     """Why a layer has no sparse form that is worth a trial; "" where it has."""
     weight = layer.weight
+    if vars(layer)["_forward_hooks"] or vars(layer)["_forward_pre_hooks"]:
+        return "it has hooks"
+    more = sorted(_held(layer) - _PLAIN)
+    if more:
+        return f"it has {more[0]}, which a Linear layer does not have"
     if not alone(model, weight):
         return "its weight is shared with another layer"
     if weight.is_cuda:
@@ -127,6 +168,15 @@ def _unfit(model: nn.Module, layer: nn.Linear, zeros: float) -> str:
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
         return f"{weight.dtype} on {weight.device} has no sparse product"
     return "" if _zeros(layer) >= zeros else f"fewer than {zeros:.0%} zeros"
+
+
+def _held(layer: nn.Linear) -> set[str]:
+    """Everything that a layer itself holds, by name: attributes, parameters, buffers, modules."""
+    own = vars(layer)
+    return {*own, *own["_parameters"], *own["_buffers"], *own["_modules"]}
+
+
+_PLAIN = _held(nn.Linear(1, 1, device="meta"))
 
 
 def _tried(

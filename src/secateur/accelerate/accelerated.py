@@ -60,7 +60,10 @@ class Accelerated:
 
     def __str__(self) -> str:
         chosen = sum(layer.chosen for layer in self.layers)
-        head = f"{chosen} of {len(self.layers)} Linear layers run sparse"
+        head = (
+            f"{chosen} of {len(self.layers)} Linear layers run sparse;"
+            f" outputs differ by {self.max_abs_diff:.3g} at most"
+        )
         return "\n".join([head, *(f"    {layer}" for layer in self.layers)])
 
 

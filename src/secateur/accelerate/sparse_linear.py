@@ -43,8 +43,16 @@ class SparseLinear(nn.Module):
         """(..., in_features) -> (..., out_features).
 
         Raises:
-            ModelError: gradients are asked for.
+            ModelError: gradients are asked for, or another dtype than float32 and float64.
         """
+        if self.csr.dtype not in _DTYPES or torch.is_autocast_enabled(x.device.type):
+            raise ModelError(
+                f"sparse layers compute in float32 or float64, not in {self.csr.dtype}"
+                if self.csr.dtype not in _DTYPES
+                else "sparse layers compute in their own dtype, and not under autocast",
+                where="SparseLinear",
+                hint="run sec.accelerate on the network in the dtype that will be used",
+            )
         if x.requires_grad and torch.is_grad_enabled():
             raise ModelError(
                 "sparse layers have no gradients",
@@ -80,19 +88,33 @@ class SparseLinear(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *others: Any, **named: Any
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        given = state_dict.pop(f"{prefix}weight", None)
-        super()._load_from_state_dict(state_dict, prefix, *others, **named)
-        if given is None:
+        name = f"{prefix}weight"
+        others = {key: value for key, value in state_dict.items() if key != name}
+        super()._load_from_state_dict(
+            others, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if name not in state_dict:
+            if strict:
+                missing_keys.append(name)
             return
-        if given.shape != (self.out_features, self.in_features):
-            raise ModelError(
-                f"a weight of {tuple(given.shape)} for {self.out_features} outputs of"
-                f" {self.in_features} inputs",
-                where=f"{prefix}weight",
-            )
+        given, wanted = state_dict[name], (self.out_features, self.in_features)
+        if not isinstance(given, Tensor) or given.shape != wanted:
+            found = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            error_msgs.append(f"{name} is {found} in the state dict, {wanted} in the sparse layer")
+            return
         self.csr = _compressed(given.to(self.csr))
+
+
+_DTYPES = (torch.float32, torch.float64)
 
 
 def _compressed(weight: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class Quantizer:
         """float32 (outputs,), or () for one scale.
 
         The largest |w| over the largest code; at one bit the mean |w| of what is not zero, as weights
-        are that are masked for good. 0 where all is zero, and never below the least normal number else.
+        are that are masked for good. 0 where all is zero; else never below the least normal number, nor
+        so large that the largest code times it is infinite.
 
         Raises:
             ModelError: a weight is not a finite real number.
@@ -88,16 +89,20 @@ class Quantizer:
         size = values.detach().float().abs()
         size = size.flatten(1) if each else size.flatten().unsqueeze(0)
         if self.bits == 1:
-            found = size.sum(1) / size.sign().sum(1).clamp_min_(1.0)
+            there = size.sign().sum(1).clamp_min_(1.0)
+            found = size.sum(1) / there
+            if not bool(found.isfinite().all()):  # the sum may be too large where the mean is not
+                found = (size.double().sum(1) / there).float()
         else:
             found = size.amax(1) / largest(self.bits) if size.numel() else size.sum(1)
-        if not bool(found.sum().isfinite()):
+        if not bool(found.isfinite().all()):
             raise ModelError(
                 "not all weights are finite",
                 where,
                 hint="a smaller learning rate, or check the network that was given",
             )
-        found = short(found) if self.scaled else torch.ones_like(found)
+        most = _MOST[self.bits]
+        found = short(found).clamp_max_(most) if self.scaled else torch.ones_like(found)
         return found if each else found.squeeze(0)
 
     def round(self, values: Tensor, scale: Tensor, *, masked: bool = False) -> Tensor:
@@ -178,5 +183,13 @@ def short(scale: Tensor) -> Tensor:
     short = ((normal.view(torch.int32) + 0x80) & -0x100).view(torch.float32)
     return short.where(scale > 0, 0.0)
 
+
+def _longest(bits: int) -> float:
+    """The largest scale of 16 binary digits whose product with every code is finite in float32."""
+    most = torch.tensor(torch.finfo(torch.float32).max / largest(bits))
+    return float((most.view(torch.int32) & -0x100).view(torch.float32))
+
+
+_MOST = {bits: _longest(bits) for bits in BITS}
 
 _SLOPE = 0.4  # of 2 * hard_sigmoid(x) - 1, with Keras's hard_sigmoid(x) = clip(0.2 x + 0.5, 0, 1)

@@ -22,8 +22,19 @@ def copy_with(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.M
         ModelError: the model cannot be copied.
     """
     tensors = named_tensors(model)
-    changed: dict[int, Any] = {id(t): change(name, t) for name, t in tensors.items()}
+    return copied(model, {id(t): change(name, t) for name, t in tensors.items()})
+
+
+def copied(model: nn.Module, instead: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy.
+
+    Args:
+        instead: the id of what the model holds → what the copy holds in its place.
+
+    Raises:
+        ModelError: the model cannot be copied.
+    """
     try:
-        return copy.deepcopy(model, changed)
+        return copy.deepcopy(model, instead)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ModelError(f"the network cannot be copied: {error}") from error

@@ -10,12 +10,13 @@ from typing import Any
 from torch import nn
 
 from secateur import wire
-from secateur.errors import OptionError
+from secateur.errors import OptionError, PlanError
 from secateur.mask.check import check_shapes, named_tensors
 from secateur.mask.cut import Cut, cut_of
 from secateur.mask.derive import derive
 from secateur.pipeline.certificates import plain
 from secateur.pipeline.folder import RECORD, RunFolder
+from secateur.pipeline.packable import refuse_unpackable
 from secateur.pipeline.rebuild import cut_in, rebuild, request_of, run_path
 from secateur.pipeline.result import Result
 from secateur.pipeline.rounding import Rounding
@@ -55,12 +56,16 @@ def pack(
 
     Raises:
         FileError: the folder is no finished run, the base is damaged, or the file cannot be written.
-        ModelError: the network holds what bundles cannot, or weights that are not finite.
+        ModelError: the network holds what bundles cannot, is wrapped or not built yet, or has weights
+            that are not finite.
         PlanError: the plan is of another network.
-        OptionError: bits or dtype make no sense.
+        OptionError: an argument makes no sense, or the base is the file that would be written.
         MissingExtraError: without `pip install 'secateur[wire]'`.
     """
-    rounding = Rounding(bits, dtype)
+    rounding, given = Rounding(bits, dtype), bases(base)
+    if not isinstance(model, str):
+        raise OptionError(f"a MODEL text was expected, found {type(model).__name__}", where="model")
+    _refuse_own_base(Path(path), given)
     if isinstance(what, str | Path):
         if plan is not None or model:
             raise OptionError("a run brings its own", where="plan" if plan is not None else "model")
@@ -69,22 +74,44 @@ def pack(
         if isinstance(what, Result):
             plan = what.plan if plan is None else plan
             what = what.model
+        refuse_unpackable(what)
         network, cut, record = what, _cut(what, plan), b""
     tensors = rounding.of(named_tensors(network), dict(network.named_parameters()).keys())
-    stored = wire.stored(bases(base))
-    return wire.write(path, wire.Contents(tensors, cut, model, record, stored))
+    return wire.write(path, wire.Contents(tensors, cut, model, record, wire.stored(given)))
 
 
 def bases(base: Base) -> Sequence[str | Path]:
-    """One base or several, as several."""
+    """One base or several, as several.
+
+    Raises:
+        OptionError: it is neither a path nor a sequence of paths.
+    """
     if base is None:
         return ()
-    return (base,) if isinstance(base, str | Path) else tuple(base)
+    if isinstance(base, str | Path):
+        return (base,)
+    given: object = base
+    if not isinstance(given, Sequence) or not all(isinstance(one, str | Path) for one in given):
+        raise OptionError(f"a path or several were expected, found {given!r}", where="base")
+    return tuple(given)
+
+
+def _refuse_own_base(path: Path, given: Sequence[str | Path]) -> None:
+    """A difference that took the place of its base could never be read again."""
+    for base in given:
+        if path.exists() and Path(base).exists() and path.samefile(base):
+            raise OptionError(
+                f"{base} is the base, and would be overwritten",
+                where=str(path),
+                hint="write the difference beside it",
+            )
 
 
 def _cut(model: nn.Module, plan: Plan | None) -> Cut:
     if plan is None:
         return Cut()
+    if not isinstance(plan, Plan):
+        raise PlanError(f"a plan was expected, found {type(plan).__name__}")
     check_shapes(model, plan)
     return cut_of(plan)
 

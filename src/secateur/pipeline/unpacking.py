@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,12 +15,13 @@ from secateur.errors import FileError
 from secateur.mask import Certificate
 from secateur.mask.check import named_tensors
 from secateur.pipeline.claim import claimed
-from secateur.pipeline.folder import RECORD, RunFolder
+from secateur.pipeline.folder import JOURNAL, RECORD, UNPACKED, RunFolder
 from secateur.pipeline.packing import Base, bases
 from secateur.pipeline.request import from_json
 from secateur.pipeline.shelf import CERTIFICATE, CUT, MEASURES, MODEL, PACKED
 from secateur.pipeline.stranger import build, check
 from secateur.types.group import Declared
+from secateur.types.unbuilt import refuse_unbuilt
 
 
 def unpack(
@@ -39,6 +42,7 @@ def unpack(
 
     Raises:
         FileError: the bundle is missing, damaged, of another network, or a difference to another base.
+        ModelError: the network that was given is none, is not built yet, or cannot be copied.
         SecateurError: the network that a text names cannot be built.
         MissingExtraError: without `pip install 'secateur[wire]'`.
     """
@@ -63,7 +67,8 @@ def unpack_run(
             since `verify` and `measure` would run it.
 
     Raises:
-        FileError: as `unpack`; or only a network was packed; or the folder holds something else.
+        FileError: as `unpack`; or only a network was packed; or the folder holds something else. What
+            an unpacking of the same bundle left that was killed is no hindrance: it begins anew.
     """
     loaded = _load(path, model, base, trust)
     if not loaded.record:
@@ -86,9 +91,7 @@ def unpack_run(
         check(request, str(path))
     with claimed(Path(folder)) as place:
         if (place / RECORD.file).exists():
-            raise FileError(
-                "holds a run", where=str(folder), hint="choose a folder that is new or empty"
-            )
+            _clear(place, record)
         RECORD.save(record, place / RECORD.file)
         shelf = RunFolder(place)
         shelf.note_file(RECORD.file)
@@ -101,7 +104,25 @@ def unpack_run(
     return loaded.network
 
 
+def _clear(place: Path, record: Mapping[str, Any]) -> None:
+    """Make room where an unpacking of the same run was killed.
+
+    Raises:
+        FileError: the folder holds another run, or one that is whole, or one that went its own way.
+    """
+    events = {entry["event"] for entry in RunFolder(place).entries}
+    if events - {"wrote"} or RECORD.load(place / RECORD.file) != record:
+        raise FileError(
+            "holds a run", where=str(place), hint="choose a folder that is new or empty"
+        )
+    for name in (JOURNAL, *UNPACKED):
+        (place / name).unlink(missing_ok=True)
+
+
 def _load(path: str | Path, model: nn.Module | str | None, base: Base, trust: bool) -> wire.Loaded:
+    if not (model is None or isinstance(model, str)):
+        refuse_unbuilt(model, "unpack")
+
     def network(header: wire.Header) -> nn.Module:
         if isinstance(model, nn.Module):
             return model

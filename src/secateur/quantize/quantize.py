@@ -14,6 +14,7 @@ from secateur.learn.codes import Codes, codes
 from secateur.learn.quantize import Quantizer
 from secateur.quantize.feedback import feedback, size
 from secateur.quantize.layers import layers_of
+from secateur.quantize.overlap import refuse_overlap
 from secateur.quantize.rounded import Rounded
 from secateur.quantize.scale import fitted
 from secateur.recover.consumers import Layer
@@ -24,6 +25,7 @@ from secateur.recover.restored import restored_on_error
 from secateur.types.batches import Batch
 from secateur.types.batches import batches as checked
 from secateur.types.call import device_of
+from secateur.types.unbuilt import refuse_unbuilt
 from secateur.types.untouched import untouched
 
 MEMORY = 1 << 30  # bytes
@@ -63,7 +65,8 @@ def quantize(
         progress: called after each layer with the number of layers done, and of all.
 
     Raises:
-        ModelError: there is no such parameter, or one is not finite, of another dtype or parametrised.
+        ModelError: there is no such parameter, or one is not finite, of another dtype, parametrised,
+            or in the same memory as another.
         DataError: the data is empty, not finite, does not fit, or can be read only once.
         OptionError: an argument makes no sense.
 
@@ -71,16 +74,16 @@ def quantize(
     read what the quantised ones before them return; inputs of the float network served better here
     (docs/log.md).
     """
-    _check(data, damping, memory, batches)
+    _check(quantizer, data, damping, memory, batches)
     weights = _weights(model)
     layers, left = layers_of(model, weights)
     if data is None:
         layers, left = {}, dict.fromkeys(weights, "there are no data")
 
     def read(limit: int | None = batches) -> Iterator[Batch]:
-        return checked(data or (), device_of(model), limit)
+        return checked(() if data is None else data, device_of(model), limit)
 
-    work = _order(layers, left, model, read) if layers else {}
+    work = {} if data is None else _order(layers, left, model, next(read(1)))
     solved: dict[str, Codes] = {}
     for done, (name, layer) in enumerate(work.items(), start=1):
         gram, why = _gram(layer, model, read, memory)
@@ -100,25 +103,33 @@ def quantize(
     return Rounded(quantizer.bits, found, tuple(solved), left)
 
 
-def _check(data: object, damping: float, memory: int, batches: int | None) -> None:
+def _check(
+    quantizer: object, data: object, damping: object, memory: object, batches: object
+) -> None:
+    if not isinstance(quantizer, Quantizer):
+        raise OptionError(
+            f"a Quantizer was expected, found {quantizer!r}",
+            where="quantizer",
+            hint="sec.Quantizer(bits=4)",
+        )
     if isinstance(data, Iterator):
         raise DataError(
             "can be read only once, and is read once for each layer",
             where="data",
             hint="a list of batches or a DataLoader",
         )
-    if not (math.isfinite(damping) and damping >= 0):
-        raise OptionError(f"must be 0 or more, not {damping}", where="damping", hint="0.01")
+    if not (isinstance(damping, int | float) and math.isfinite(damping) and damping >= 0):
+        raise OptionError(f"must be 0 or more, not {damping!r}", where="damping", hint="0.01")
     for name, value in (("memory", memory), ("batches", batches)):
-        if value is not None and value < 1:
-            raise OptionError(f"must be at least 1, not {value}", where=name)
+        if name == "batches" and value is None:
+            continue
+        if not isinstance(value, int) or value < 1:
+            raise OptionError(f"must be a whole number from 1, not {value!r}", where=name)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     """What has bits: every floating parameter of two dims or more."""
-    given: object = model
-    if not isinstance(given, nn.Module):
-        raise ModelError(f"a network was expected, found {type(given).__name__}", where="quantize")
+    refuse_unbuilt(model, "quantize")
     found = {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
@@ -139,6 +150,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
                 where=name,
                 hint="model.float()",
             )
+    refuse_overlap(found)
     return found
 
 
@@ -146,10 +158,12 @@ def _order(
     layers: Mapping[str, Layer],
     left: dict[str, str],
     model: nn.Module,
-    read: Callable[[int | None], Iterator[Batch]],
+    batch: Batch,
 ) -> dict[str, Layer]:
     """Weight → its layer, in the order of the run, those left out that do not run once."""
-    calls = probe(model, [path_of(name) for name in layers], next(read(1))).calls
+    if not layers:
+        return {}
+    calls = probe(model, [path_of(name) for name in layers], batch).calls
     rank = {path: place for place, path in enumerate(calls)}
     for name in layers:
         times = calls.get(path_of(name), 0)

@@ -59,10 +59,12 @@ def take(leaf: Leaf, shape: Sequence[int], dtype: torch.dtype, base: Tensor | No
         ValueError: the block contradicts itself or the shape.
     """
     form = Form(leaf.parameters.number())
-    if form is not Form.WHOLE and base is None:
+    if form is Form.WHOLE:
+        start = torch.zeros(shape, dtype=dtype)
+    elif base is None:
         raise ValueError("a block leans on a base that has no such tensor")
-    whole = form is Form.WHOLE or base is None
-    start = torch.zeros(shape, dtype=dtype) if whole or base is None else base.clone()
+    else:
+        start = base.clone()
     if form is not Form.SAME:
         _fill(leaf, _plain(start))
     leaf.end()

@@ -47,7 +47,7 @@ def find(values: Tensor, counts: Ints) -> Grid | None:
     Args:
         counts: how many of them each channel has, in order.
     """
-    if values.dtype == torch.float64 or not values.is_floating_point() or not len(values):
+    if not values.is_floating_point() or not len(values):
         return None
     plain = values.float().numpy()
     if not np.isfinite(plain).all() or not plain.any():

@@ -77,7 +77,7 @@ def load(
         with torch.no_grad():
             for name, tensor in bundle.tensors(older):
                 own[name].copy_(tensor)
-        record = bundle.end()
+        record, _ = bundle.end()
     return Loaded(small, header.model, cut, record)
 
 

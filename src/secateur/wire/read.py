@@ -12,7 +12,7 @@ from typing import BinaryIO
 from torch import Tensor
 
 from secateur import archive
-from secateur.errors import FileError
+from secateur.errors import FileError, SecateurError
 from secateur.mask.cut import Cut
 from secateur.wire import block, structure
 from secateur.wire.adaptive import Memory
@@ -73,8 +73,11 @@ class Bundle:
             base = older.find(entry.name, entry.shape, entry.dtype)
             yield entry.name, block.take(leaf, entry.shape, entry.dtype, base)
 
-    def end(self) -> bytes:
-        """What else the bundle tells, read last; then the checksum over all of it is compared."""
+    def end(self) -> tuple[bytes, bytes]:
+        """What else the bundle tells, read last; and the checksum that ends it, which is compared.
+
+        The checksum, of all that stands before it, is what a difference to the bundle names.
+        """
         content = self._content(self.header.record)
         record = inflate(content, self.header.record_bytes) if content else b""
         if len(record) != self.header.record_bytes:
@@ -82,12 +85,7 @@ class Bundle:
         found = self._digest.digest()
         if self._next(DIGEST) != found:
             raise ValueError("the file does not match its checksum")
-        return record
-
-    @property
-    def digest(self) -> bytes:
-        """The checksum that ends the file: what a difference to it names. For a file read to its end."""
-        return self._last
+        return record, found
 
     def _leaf(self, announced: Block) -> Leaf:
         content = self._content(announced)
@@ -102,7 +100,7 @@ class Bundle:
     def _next(self, length: int) -> bytes:
         if length > self._left:
             raise FileError("is truncated", where=str(self.path), hint=_HINT)
-        content = self._last = self._file.read(length)
+        content = self._file.read(length)
         if len(content) != length:
             raise FileError("is truncated", where=str(self.path), hint=_HINT)
         self._left -= length
@@ -118,19 +116,23 @@ def opened(path: str | Path) -> Iterator[Bundle]:
         FileError: missing, truncated, damaged, or contradicting itself, whenever that is found out.
         MissingExtraError: `constriction` is not installed.
     """
-    path = Path(path)
+    path, other = Path(path), None
     with archive.malformed(path, _KIND):
         try:
             with path.open("rb") as file:
                 yield Bundle(path, file)
         except FileError:
             raise
+        except SecateurError as error:  # of the network: it says nothing against the file
+            other = error
         except FileNotFoundError as error:
             raise FileError(
                 "there is no such file", where=str(path), hint="is the path right, seen from here?"
             ) from error
         except OSError as error:
             raise FileError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if other is not None:
+        raise other
 
 
 def stored(paths: Sequence[str | Path]) -> Stored | None:
@@ -160,8 +162,8 @@ def stored(paths: Sequence[str | Path]) -> Stored | None:
             )
         cut = bundle.cut(most)
         tensors = dict(bundle.tensors(Older(older, cut)))
-        bundle.end()
-        return Stored(bundle.digest, tensors, cut)
+        _, digest = bundle.end()
+        return Stored(digest, tensors, cut)
 
 
 def base_of(bundle: Bundle, paths: Sequence[str | Path]) -> Stored | None:
@@ -179,7 +181,7 @@ def base_of(bundle: Bundle, paths: Sequence[str | Path]) -> Stored | None:
         raise FileError(
             f"holds only what differs from a bundle with the checksum {asked.hex()[:16]}",
             where=where,
-            hint="give that bundle as the base",
+            hint="give that bundle as the base: --base OLD.sct",
         )
     found = stored(paths)
     if found is None or found.digest != asked:

@@ -41,7 +41,7 @@ class Plane(enum.IntEnum):
 
 
 def put(page: Page, values: Tensor, counts: Ints, among: str) -> str:
-    """Write values (n,); says how: "float32", "8 bits" ...
+    """Write values (n,); says how: "float32", "8 bits", "signs" ...
 
     Args:
         counts: how many of them each channel of the tensor has.
@@ -68,7 +68,7 @@ def put(page: Page, values: Tensor, counts: Ints, among: str) -> str:
         page.put(coded)
     else:
         chains.put(page.coded, steps)
-    return f"{bits(grid.largest)} bits"
+    return _bits(grid)
 
 
 def take(leaf: Leaf, counts: Ints, dtype: torch.dtype, among: str) -> Tensor:
@@ -99,9 +99,15 @@ def take(leaf: Leaf, counts: Ints, dtype: torch.dtype, among: str) -> Tensor:
     return grid.values(channels(counts) if several else None, dtype)
 
 
-def bits(largest: int) -> int:
-    """How many a code up to `largest` needs, as quantisers count them: 1, 2 (never seen), 4 or 8."""
-    return next(b for b, top in ((1, 1), (4, 7), (8, LARGEST)) if largest <= top)
+def _bits(grid: Grid) -> str:
+    """How many bits a code needs, as quantisers count them; "signs" where it is +1 or -1, never zero.
+
+    Zeros that positions leave out are no codes: of two bits, signs may be what is left.
+    """
+    if grid.largest > 1:
+        return "4 bits" if grid.largest <= 7 else "8 bits"
+    signs = (grid.symbols == 0) | (grid.symbols == 2)
+    return "signs" if signs.all() else "2 bits"
 
 
 def _codes(largest: int, minus: bool) -> Kind:

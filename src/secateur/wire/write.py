@@ -96,7 +96,9 @@ def _encode(contents: Contents, blocks: BinaryIO) -> tuple[Header, dict[str, str
     older, entries, codings = Older(contents.base, cut), [], {}
     for name, tensor in contents.tensors.items():
         if tensor.dtype not in DTYPES or tensor.layout is not torch.strided:
-            raise ModelError(f"{tensor.dtype} cannot be packed", where=name)
+            kinds = [tensor.dtype, *([tensor.layout] if tensor.layout is not torch.strided else [])]
+            raise ModelError(f"{' '.join(map(str, kinds))} cannot be packed", where=name)
+        tensor = tensor.resolve_conj().resolve_neg()
         shape = tuple(tensor.shape)
         page, codings[name] = _page(tensor, older.find(name, shape, tensor.dtype), memory)
         entries.append(Entry(name, tensor.dtype, shape, cuts[name], _stored(page, blocks)))
