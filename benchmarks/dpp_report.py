@@ -32,7 +32,8 @@ def main() -> None:
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for row in record["rows"]:
         found[row["network"], row["units"], row["share"], row["way"], row["bits"]].append(row)
-    write_text(OUT, "\n".join(_lines(found)) + "\n")
+    notes = [record["note"], ""] if "note" in record else []
+    write_text(OUT, "\n".join([*notes, *_lines(found)]) + "\n")
 
 
 def _lines(found: Mapping[tuple[Any, ...], list[Mapping[str, Any]]]) -> Iterator[str]:
