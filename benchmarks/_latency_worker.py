@@ -3,7 +3,8 @@
     python _latency_worker.py NETWORK FOLDER MOBILENET BATCH...
 
 Its global ranking of channels by Taylor's first order, `round_to=8`, one shot; gradients are of the
-same batches that secateur scores on, and BatchNorms are measured again on them, as after secateur.
+same batches that secateur scores on, and BatchNorms are measured again on them, as after secateur
+(`one_shot`: before that).
 Prints one JSON line for each ratio of channels.
 """
 
@@ -34,6 +35,7 @@ def main() -> None:
     one = case(name, mobilenet)
     for ratio in RATIOS:
         small = pruned(one, ratio)
+        one_shot = one.worth(small.eval())
         sec.recalibrate(small, one.calibration)
         small.eval()
         files = {}
@@ -47,6 +49,7 @@ def main() -> None:
             "ratio": ratio,
             "macs": count_macs(small, one.example),
             "worth": one.worth(small),
+            "one_shot": one_shot,
             "files": files,
         }
         print(json.dumps(row), flush=True)

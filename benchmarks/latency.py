@@ -7,14 +7,17 @@
 Budget `latency=0.5`, one thread. Of every network and batch:
 
     met        in how many repeats the last measurement of the whole network keeps the budget; every
-               repeat searches anew, over one scoring (Taylor), by `Knapsack` with the table of layers
-    worth      accuracy on 2,000 test images, one-shot with BatchNorms measured again (seed 0 of the
-               trained networks); of the pretrained MobileNetV2 the share of 96 crops of photographs
-               on which its first choice is the dense network's
+               repeat searches anew, over one scoring (Taylor), by the steps of the table of layers
+    worth      accuracy on 2,000 test images with BatchNorms measured again on the samples that were
+               scored on, and `one_shot` without that (seed 0 of the trained networks); of the
+               pretrained MobileNetV2 the share of 96 crops of photographs on which its first choice
+               is the dense network's
     peer       torch-pruning 1.6.1 in a process of its own, ranked over the whole network, round_to=8,
                at 16 ratios of channels: the one that is worth most of those that are no slower than
-               the budget, all timed in turns with the dense network in one process
+               the budget, all timed in turns with the dense network in one process (`peer_one_shot`:
+               worth most one-shot); `beside`: the last of ours and `halved` timed in the same turns
     realised   the speed-up over what the multiply-accumulates promise, 1 / kept
+    halved     half of the units of every group: what cutting brings where no width is chosen
 
 All times are medians of forward passes taken in turns, in seconds of the processor: the machine was
 shared with other work, which made single passes wait for tens of milliseconds. A killed run keeps
@@ -55,7 +58,7 @@ OUT = Path("benchmarks/results/latency.json")
 BUDGET = 0.5
 CLOCK = time.process_time
 NETWORKS = {"resnet20": "resnet20?width=8", "vgg-slim": "vgg-slim", "mobilenet_v2": ""}
-_SHOWN = ("latency_kept", "macs_kept", "realised", "worth")
+_SHOWN = ("latency_kept", "macs_kept", "realised", "worth", "one_shot")
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -84,7 +87,7 @@ def main() -> None:
     found.setdefault("commands", []).append(command)
     found |= {"budget": BUDGET, "seed": 0, "threads": 1, "machine": environment()}
     found["note"] = (
-        "the machine was busy with other work (load 8 to 11 on 2 cores); CPU seconds, interleaved"
+        "the machine was busy with other work (load 4 to 9 on 2 cores); CPU seconds, interleaved"
     )
     for name in asked.networks:
         one = case(name, asked.mobilenet)
@@ -101,7 +104,7 @@ def main() -> None:
                 print(name, batch, row["ours"][-1], flush=True)
                 _write(asked.out, found)
         if asked.peer:
-            _peer(name, one, asked, found)
+            _peer(name, one, (groups, scores), asked, found)
     _show(found)
     return None
 
@@ -127,16 +130,25 @@ def ours(one: Case, scores: sec.Scores, batch: int, asked: argparse.Namespace) -
         "macs_kept": kept,
         "realised": kept / told["reached"],
         "worth": one.worth(result.model),
+        "one_shot": one.worth(sec.shrink(one.model, result.plan)),
         "trials": len(result.plan.about["search"]),
         "dense_s": dense["latency_s"],
         "pruned_s": pruned["latency_s"],
-        "by": result.decision,
+        "by": result.plan.about["allocator"],
+        "widths": [int(mask.sum()) for mask in result.plan.masks.values()],
     }
 
 
-def _peer(name: str, one: Case, asked: argparse.Namespace, found: dict[str, Any]) -> None:
-    """What torch-pruning makes of it, timed here in turns with the dense network."""
+def _peer(
+    name: str,
+    one: Case,
+    decides: tuple[sec.Groups, sec.Scores],
+    asked: argparse.Namespace,
+    found: dict[str, Any],
+) -> None:
+    """What torch-pruning makes of it, timed here in turns with the dense network and ours."""
     runtime = sec.OnnxRuntime()
+    halved = _cut(one, *decides, [(group.size + 1) // 2 for group in decides[0]])
     with tempfile.TemporaryDirectory() as folder:
         words = [name, folder, str(asked.mobilenet), *map(str, asked.batch)]
         worker = Path(__file__).with_name("_latency_worker.py")
@@ -144,28 +156,46 @@ def _peer(name: str, one: Case, asked: argparse.Namespace, found: dict[str, Any]
             [asked.peer, str(worker), *words], check=True, stdout=subprocess.PIPE, text=True
         )
         rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        macs = count_macs(one.model, one.example)
         for batch in asked.batch:
+            kept = found["rows"][f"{name}, batch {batch}"]
+            last = _cut(one, *decides, kept["ours"][-1]["widths"])
             x = sec.Stopwatch(runtime, batch).example(one.example)
-            calls = [runtime.load(one.model, x)]
+            calls = [runtime.load(model, x, 1) for model in (one.model, last, halved)]
             calls += [
                 runtime.load_onnx(Path(row["files"][str(batch)]).read_bytes(), x, 1) for row in rows
             ]
             taken = seconds(calls, repeats=200, most=asked.seconds * len(calls), clock=CLOCK)
             dense, *others = (float(np.median(each)) for each in taken)
-            macs = count_macs(one.model, one.example)
+            kept["beside"] = {
+                which: _share(count_macs(model, one.example) / macs, median / dense)
+                for which, model, median in zip(
+                    ("ours", "halved"), (last, halved), others, strict=False
+                )
+            }
             candidates = [
-                {
-                    "ratio": row["ratio"],
-                    "worth": row["worth"],
-                    "macs_kept": row["macs"] / macs,
-                    "latency_kept": median / dense,
-                }
-                for row, median in zip(rows, others, strict=True)
+                {key: row[key] for key in ("ratio", "worth", "one_shot")}
+                | _share(row["macs"] / macs, median / dense)
+                for row, median in zip(rows, others[2:], strict=True)
             ]
             within = [c for c in candidates if c["latency_kept"] <= BUDGET]
-            best = max(within, key=lambda c: float(c["worth"])) if within else None
-            found["rows"][f"{name}, batch {batch}"] |= {"peer": best, "peer_all": candidates}
+            for key, by in (("peer", "worth"), ("peer_one_shot", "one_shot")):
+                kept[key] = max(within, key=lambda c: float(c[by]), default=None)
+            kept["peer_all"] = candidates
     _write(asked.out, found)
+
+
+def _cut(one: Case, groups: sec.Groups, scores: sec.Scores, widths: list[int]) -> nn.Module:
+    """The network with groups of these widths, the lowest scores gone."""
+    masks = {}
+    for group, width in zip(groups, widths, strict=True):
+        lowest = scores["taylor"][group.name].sort(stable=True).indices[: group.size - width]
+        masks[group.name] = torch.ones(group.size, dtype=torch.bool).index_fill_(0, lowest, False)
+    return sec.shrink(one.model, sec.Plan(groups, masks, {})).eval()
+
+
+def _share(macs: float, latency: float) -> dict[str, float]:
+    return {"macs_kept": macs, "latency_kept": latency, "realised": macs / latency}
 
 
 def case(name: str, mobilenet: str | Path | None) -> Case:
@@ -235,7 +265,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
-    parser.add_argument("--allocator", default="knapsack")
+    parser.add_argument("--allocator", default="ranked")
     parser.add_argument("--layers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--mobilenet", type=Path, default=None, help="torchvision's weights")
     parser.add_argument(
@@ -255,12 +285,10 @@ def _show(found: dict[str, Any]) -> None:
         values = row["ours"]
         line = {
             "met": f"{sum(v['met'] for v in values)} of {len(values)}",
-            **{
-                k: float(np.median([v[k] for v in values]))
-                for k in ("latency_kept", "macs_kept", "realised", "worth")
-            },
+            **{k: float(np.median([v[k] for v in values])) for k in _SHOWN},
         }
-        print(name, "dense", row["dense"], line, "peer", row.get("peer"))
+        print(name, "dense", row["dense"], line)
+        print("   ", {key: row.get(key) for key in ("peer", "peer_one_shot", "beside")})
 
 
 if __name__ == "__main__":

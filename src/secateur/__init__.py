@@ -11,7 +11,7 @@ from typing import Any
 _HOMES = {
     "secateur.accelerate": "accelerate",
     "secateur.allocate": (
-        "ByIndex Knapsack Multiples RankSum Ranked Tolerance Uniform allocate tolerance_of_difference"
+        "ByIndex Knapsack RankSum Ranked Steps Tolerance Uniform allocate tolerance_of_difference"
     ),
     "secateur.errors": "SecateurError",
     "secateur.export": "ExecuTorch Onnx OpenVino TorchProgram export",

@@ -42,25 +42,3 @@ def test_as_the_cut_network_has_it(seed: int, share: float) -> None:
     assert table().seconds(GROUPS, plan.masks) == pytest.approx(plain)
     dense = sum(cost(one, one.outs, one.ins) for one in placed(MODEL, EXAMPLE))
     assert table().seconds(GROUPS, {}) == pytest.approx(dense)
-
-
-def test_every_group_has_the_multiple_of_its_layers() -> None:
-    def stepped(one: Placed, outs: int, ins: int) -> float:
-        """The first convolution writes eight channels at a time, the second sixteen."""
-        block = {"conv1.weight": 8, "conv2.weight": 16}.get(one.weight, 1)
-        return 1e-6 * math.ceil(outs / block) * block * ins
-
-    prices = Prices(
-        tuple(
-            (
-                one,
-                Surface(
-                    one.outs, one.ins, {p: stepped(one, *p) for p in points(one.outs, one.ins)}
-                ),
-            )
-            for one in placed(MODEL, EXAMPLE)
-        )
-    )
-    # conv2 reads the first group without steps; the flattened map has no say for the second
-    assert prices.multiples(GROUPS)["conv2"] == 16
-    assert prices.multiples(GROUPS)["conv1"] in (1, 8)

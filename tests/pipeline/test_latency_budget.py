@@ -9,7 +9,7 @@ import pytest
 
 import secateur as sec
 from secateur.cost import Layer
-from secateur.cost.surface import Point
+from secateur.cost.surface import Point, axis
 from secateur.errors import MissingExtraError, OptionError, UnknownNameError
 from secateur.pipeline import Progress, Request
 from secateur.pipeline.request import job_of
@@ -64,6 +64,20 @@ def test_a_rounding_of_ones_own_is_kept(tmp_path: Path) -> None:
         layers=sec.LayerTable(tmp_path, clock),
     )
     assert "round_to=5" in result.plan.about["allocator"]
+
+
+def test_it_goes_by_the_steps_of_the_table_beside_a_counted_budget_too(tmp_path: Path) -> None:
+    result = sec.prune(
+        net(),
+        data=data(),
+        to=["macs=0.6", "latency=0.99"],
+        stopwatch=sec.Stopwatch(sec.TorchEager(), **QUICK),  # type: ignore[arg-type]
+        layers=sec.LayerTable(tmp_path, clock),
+    )
+    assert result.plan.about["allocator"].startswith("Steps")
+    for name, mask in result.plan.masks.items():
+        assert int(mask.sum()) in axis(mask.numel()), name
+    assert [told["quantity"] for told in result.measures["budgets"]] == ["macs", "latency"]
 
 
 def test_what_cannot_be_reached_in_coarse_widths_is_looked_for_in_finer_ones(

@@ -4,9 +4,9 @@ from secateur.allocate.allocate import allocate
 from secateur.allocate.coupled import ByIndex, Coupled, RankSum
 from secateur.allocate.goals import COUNTED, Goal, goals
 from secateur.allocate.knapsack import Knapsack
-from secateur.allocate.multiples import Multiples, RoundTo
 from secateur.allocate.order import Allocator, Choice, Order, shortest
 from secateur.allocate.ranked import Ranked
+from secateur.allocate.steps import Steps
 from secateur.allocate.tolerance import Tolerance
 from secateur.allocate.tolerance_of_difference import overlaps, tolerance_of_difference
 from secateur.allocate.uniform import Uniform
@@ -19,11 +19,10 @@ __all__ = [
     "Coupled",
     "Goal",
     "Knapsack",
-    "Multiples",
     "Order",
     "RankSum",
     "Ranked",
-    "RoundTo",
+    "Steps",
     "Tolerance",
     "Uniform",
     "allocate",

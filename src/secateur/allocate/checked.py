@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from secateur.allocate.multiples import Multiples, RoundTo
 from secateur.errors import OptionError, ScoreError
 from secateur.types.group import Group, Groups
 from secateur.types.scores import Scores
@@ -55,7 +54,7 @@ def _usable(values: Tensor, size: int, where: str) -> Tensor:
     return values.detach().cpu()
 
 
-def check_limits(floor: int | float, round_to: RoundTo, where: str) -> None:
+def check_limits(floor: int | float, round_to: int, where: str) -> None:
     """Refuse a floor or rounding that makes no sense.
 
     Raises:
@@ -68,10 +67,7 @@ def check_limits(floor: int | float, round_to: RoundTo, where: str) -> None:
             where=where,
             hint="floor=0.1 keeps a tenth of every group, floor=4 keeps four units",
         )
-    several: list[object] = (
-        [*round_to.of.values()] if isinstance(round_to, Multiples) else [round_to]
-    )
-    if any(type(one) is not int or one < 1 for one in several):
+    if type(round_to) is not int or round_to < 1:
         raise OptionError(
             f"round_to={round_to!r} is no width",
             where=where,

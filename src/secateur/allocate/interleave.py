@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import NEVER, Order
 from secateur.allocate.patterned import patterned
 from secateur.allocate.widths import least_kept
@@ -31,7 +30,7 @@ def interleave(
     key: Callable[[Tensor], Tensor],
     *,
     floor: int | float = 1,
-    round_to: RoundTo = 1,
+    round_to: int = 1,
 ) -> Order:
     """Order the removals of all groups; a block whose mean key is lower leaves earlier.
 
@@ -55,7 +54,7 @@ def interleave(
             scores[group.name],
             key,
             max(least_kept(group.size, floor), group.least.units),
-            multiple(round_to, group.name),
+            round_to,
         )
         for group in groups
         if group.pattern is None

@@ -12,7 +12,6 @@ from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.forms import FORMS
 from secateur.allocate.goals import Goal
 from secateur.allocate.levels import Levels, levels
-from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import Choice
 from secateur.allocate.patterned import patterned
 from secateur.allocate.priced import priced
@@ -40,8 +39,7 @@ class Knapsack:
     Attributes:
         by: the saliency whose scores count.
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
-        round_to: widths become multiples of this, or of what `Multiples` says of each group. A
-            group that loses nothing keeps its width.
+        round_to: widths become multiples of this. A group that loses nothing keeps its width.
         levels: widths of a group that the solver chooses from, evenly spread.
         gap: it stops where no choice can keep this fraction more than what it has.
         nodes: of branch and bound, at most; not seconds, so that equal inputs give equal plans.
@@ -49,7 +47,7 @@ class Knapsack:
 
     by: str
     floor: int | float = 1
-    round_to: RoundTo = 1
+    round_to: int = 1
     levels: int = 8
     gap: float = 1e-3
     nodes: int = 20
@@ -91,7 +89,7 @@ class Knapsack:
                 g,
                 values[g.name],
                 floor=self.floor,
-                round_to=multiple(self.round_to, g.name),
+                round_to=self.round_to,
                 most=self.levels,
             )
             for g in groups
@@ -146,17 +144,16 @@ def _filled(
     gone: Mapping[str, int],
     fixed: Mapping[str, Tensor],
     wanted: Sequence[Goal],
-    round_to: RoundTo,
+    round_to: int,
 ) -> dict[str, int]:
     """Put units back, the highest scores first, until of no group one more fits or is worth it."""
     gone, open_groups = dict(gone), {name for name in room if gone[name]}
-    block = {name: multiple(round_to, name) for name in room}
-    mean = {name: _next(room[name], gone[name], block[name]) for name in open_groups}
+    mean = {name: _next(room[name], gone[name], round_to) for name in open_groups}
     while open_groups:
         name = max(sorted(open_groups), key=mean.__getitem__)
         if mean[name] < 0.0:
             break
-        fewer = gone[name] - _step(room[name], gone[name], block[name])
+        fewer = gone[name] - _step(room[name], gone[name], round_to)
         if _met({**fixed, **_masks(room, {**gone, name: fewer})}, wanted):
             gone[name] = fewer
         else:
@@ -164,7 +161,7 @@ def _filled(
         if not gone[name]:
             open_groups.discard(name)
         if name in open_groups:
-            mean[name] = _next(room[name], gone[name], block[name])
+            mean[name] = _next(room[name], gone[name], round_to)
     return gone
 
 

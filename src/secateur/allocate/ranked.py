@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.goals import Goal
 from secateur.allocate.interleave import interleave
-from secateur.allocate.multiples import RoundTo
 from secateur.allocate.order import Choice, Order, shortest
 from secateur.types.group import Groups
 from secateur.types.scores import Scores
@@ -24,14 +23,14 @@ class Ranked:
     Attributes:
         by: the saliency whose scores count.
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
-        round_to: widths become multiples of this, or of what `Multiples` says of each group. Units
+        round_to: widths become multiples of this. Units
             leave in blocks of as many, and a block's place in the ranking is its mean score. A
             group that loses nothing keeps its width.
     """
 
     by: str
     floor: int | float = 1
-    round_to: RoundTo = 1
+    round_to: int = 1
 
     def __post_init__(self) -> None:
         check_limits(self.floor, self.round_to, "Ranked")

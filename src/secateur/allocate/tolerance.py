@@ -11,7 +11,6 @@ from torch import Tensor
 from secateur.allocate.checked import check_limits, layers_of, scores_of
 from secateur.allocate.coupled import Coupled, RankSum
 from secateur.allocate.goals import Goal
-from secateur.allocate.multiples import RoundTo, multiple
 from secateur.allocate.order import Choice, check_met, fewest, first
 from secateur.allocate.patterned import patterned
 from secateur.allocate.staircase import Staircase, Stairs, staircase, stairs
@@ -52,7 +51,7 @@ class Tolerance:
         alpha: from 0 to 1; None where budgets say how much leaves. Where both are given, all that
             alpha lets go leaves; a budget that does not hold then is an error.
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
-        round_to: widths become multiples of this, or of what `Multiples` says of each group; depths
+        round_to: widths become multiples of this; depths
             between are passed over. A group that loses nothing keeps its width.
         coupled: which units leave a group of several layers: `RankSum()`, with which a tighter
             budget keeps nothing that a looser one drops, or `ByIndex()`, with which it may.
@@ -62,7 +61,7 @@ class Tolerance:
     protect: str = "reconstruction"
     alpha: float | None = None
     floor: int | float = 1
-    round_to: RoundTo = 1
+    round_to: int = 1
     coupled: Coupled = field(default_factory=RankSum)
 
     def __post_init__(self) -> None:
@@ -96,7 +95,7 @@ class Tolerance:
             may = depths(
                 group.size,
                 self.floor,
-                multiple(self.round_to, group.name),
+                self.round_to,
                 most,
                 group.least.units,
             )

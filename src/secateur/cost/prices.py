@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from secateur.cost.layers import Placed
-from secateur.cost.surface import Surface, best_multiple
+from secateur.cost.surface import Surface
 from secateur.types.group import Groups
 from secateur.types.kept import kept
 
@@ -40,22 +40,3 @@ class Prices:
             ins = int(by_dims[1,].sum()) if (1,) in by_dims else one.ins
             total += surface.seconds(outs, ins)
         return total
-
-    def multiples(self, groups: Groups) -> dict[str, int]:
-        """Group → of what its width should be a multiple: where a unit takes least time in all its layers.
-
-        Layers that see several channels for each unit, as behind a flattened map, have no say.
-        """
-        by_weight: dict[str, list[tuple[str, bool]]] = {}
-        for group in groups:
-            for member in group.members:
-                single = member.dims in {(0,), (1,)} and member.unit_of.numel() == group.size
-                if single and group.pattern is None:
-                    by_weight.setdefault(member.name, []).append((group.name, member.dims == (0,)))
-        sums: dict[str, dict[int, float]] = {}
-        for one, surface in self.layers:
-            for name, of_outs in by_weight.get(one.weight, ()):
-                for multiple, seconds in surface.per_unit(of_outs).items():
-                    known = sums.setdefault(name, {})
-                    known[multiple] = known.get(multiple, 0.0) + seconds
-        return {name: best_multiple(per_unit) for name, per_unit in sums.items()}

@@ -12,35 +12,23 @@ from numpy.typing import NDArray
 Point = tuple[int, int]
 """(outs, ins): the widths of a layer."""
 
-MULTIPLES = (1, 2, 4, 8, 16, 32)
-"""Of what widths may be multiples: registers and cache lines are powers of two."""
-
-_TOLERANCE = 1.05  # times per unit that are nearer than this are the same
+_STEPS = (1, 2, 4, 8, 16)  # registers and cache lines are powers of two
 _PARTS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
 
 
 def axis(size: int) -> tuple[int, ...]:
-    """Widths between which time is taken to be a straight line: multiples of the largest step."""
-    step = max([m for m in MULTIPLES[:5] if 4 * m <= size], default=1)
+    """Widths that are measured, all but the last of them multiples of the largest step, ascending.
+
+    Between them time is taken to be a straight line.
+    """
+    step = max([m for m in _STEPS if 4 * m <= size], default=1)
     widths = {min(-(-int(size * part) // step) * step, size) for part in _PARTS}
     return tuple(sorted(widths - {0}))
 
 
-def stairs(size: int) -> dict[int, int]:
-    """Multiple → a width that is a multiple of it, but not of its double; all near each other."""
-    found = {}
-    for multiple in MULTIPLES:
-        if 2 * multiple <= size:
-            odd = 2 * round((0.625 * size / multiple - 1) / 2) + 1
-            found[multiple] = max(odd, 1) * multiple
-    return {multiple: width for multiple, width in found.items() if width <= size}
-
-
 def points(outs: int, ins: int) -> list[Point]:
     """Where a layer of these widths is measured."""
-    grid = [(o, i) for o in axis(outs) for i in axis(ins)]
-    steps = [(o, ins) for o in stairs(outs).values()] + [(outs, i) for i in stairs(ins).values()]
-    return sorted({*grid, *steps})
+    return [(o, i) for o in axis(outs) for i in axis(ins)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,20 +47,12 @@ class Surface:
 
     def __post_init__(self) -> None:
         rows = [[self.measured[o, i] for i in axis(self.ins)] for o in axis(self.outs)]
-        # more channels never take less time: what says so is noise
-        grid = np.maximum.accumulate(np.maximum.accumulate(np.array(rows), axis=0), axis=1)
-        object.__setattr__(self, "_grid", grid)
+        object.__setattr__(self, "_grid", np.array(rows))
 
     def seconds(self, outs: float, ins: float) -> float:
         """Between the nearest measured widths as a straight line; below the smallest as there."""
         by_outs = [np.interp(ins, axis(self.ins), row) for row in self._grid]
         return float(np.interp(outs, axis(self.outs), by_outs))
-
-    def per_unit(self, of_outs: bool) -> dict[int, float]:
-        """Multiple → seconds for each channel, at a width that is a multiple of no more than it."""
-        if of_outs:
-            return {m: self.measured[w, self.ins] / w for m, w in stairs(self.outs).items()}
-        return {m: self.measured[self.outs, w] / w for m, w in stairs(self.ins).items()}
 
     def plane(self) -> NDArray[np.float64]:
         """(4,), none negative: a + b outs + c ins + d outs ins is nearest to what was measured."""
@@ -81,14 +61,6 @@ class Surface:
         if len(axis(self.ins)) == 1:  # nothing tells ins apart: it is all by outs
             terms[:, 2:] = 0.0
         return _not_negative(terms, self._grid.reshape(-1))
-
-
-def best_multiple(per_unit: Mapping[int, float]) -> int:
-    """The smallest multiple at which a channel takes hardly longer than at the best one; 1 for none."""
-    if not per_unit:
-        return 1
-    least = min(per_unit.values())
-    return min(m for m, seconds in per_unit.items() if seconds <= _TOLERANCE * least)
 
 
 def _not_negative(terms: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,5 +29,7 @@ def for_ending(path: Path) -> Exporter:
             return found
     endings = ", ".join(make().ending for make in FORMATS.values())
     raise OptionError(
-        "no format has this ending", where=str(path), hint=f"one of {endings}, or --format (how= in Python)"
+        "no format has this ending",
+        where=str(path),
+        hint=f"one of {endings}, or --format (how= in Python)",
     )

@@ -38,7 +38,9 @@ def kept_parameters(model: nn.Module, keep: Sequence[str | nn.Module]) -> set[st
             raise UnknownNameError(
                 f"nothing is called {str(entry)[:80]!r}",
                 where="keep",
-                hint=f"did you mean {', '.join(close)}?" if close else "secateur inspect lists them",
+                hint=f"did you mean {', '.join(close)}?"
+                if close
+                else "secateur inspect lists them",
             )
         for path in paths:
             kept.update(first for name, first in tensors.items() if name.startswith(f"{path}."))

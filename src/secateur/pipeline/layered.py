@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from secateur.allocate import Allocator, Multiples
+from secateur.allocate import Allocator, Ranked, Steps
 from secateur.cost import Prices
 from secateur.errors import OptionError
 from secateur.measure import Dial
@@ -35,19 +33,9 @@ def layers_of(
     return LayerTable() if wanted and (quick if chosen is None else chosen) else None
 
 
-def rounded(how: Allocator, prices: Prices, groups: Groups) -> Iterator[Allocator]:
-    """The allocator with widths that suit the runtime, unless it has a `round_to` of its own.
-
-    The first has the multiples at which units take least time; each that follows has half of them, for
-    budgets that cannot be reached so; the last one is as it was given.
-    """
-    options: Any = how  # an Allocator is anything that chooses
-    if getattr(how, "round_to", None) == 1 and dataclasses.is_dataclass(type(how)):
-        of = prices.multiples(groups)
-        while any(multiple > 1 for multiple in of.values()):
-            yield dataclasses.replace(options, round_to=Multiples(of))
-            of = {name: max(multiple // 2, 1) for name, multiple in of.items()}
-    yield how
+def stepped(how: Allocator) -> Steps | None:
+    """The steps of the table, in the place of a ranking that was given no widths."""
+    return Steps(how.by, how.floor) if isinstance(how, Ranked) and how.round_to == 1 else None
 
 
 def dial_of(prices: Prices, groups: Groups, budgets: Sequence[Budget], margin: float) -> Dial:

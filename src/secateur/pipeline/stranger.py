@@ -43,7 +43,11 @@ def build(text: str, numbers: int, where: str) -> nn.Module:
             if text
             else "does not say what network it is"
         )
-        raise FileError(what, where=where, hint="name the dense network yourself: --model MODEL, or hand it over")
+        raise FileError(
+            what,
+            where=where,
+            hint="name the dense network yourself: --model MODEL, or hand it over",
+        )
     with torch.random.fork_rng(devices=[]), _Bounded(_TIMES * numbers + _SPARE, where):
         torch.manual_seed(0)
         return models.load(text)
