@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from secateur.allocate.order import NEVER, Order
-from secateur.allocate.patterned import patterned
+from secateur.allocate.order import Order
+from secateur.allocate.patterned import before_all
 from secateur.allocate.widths import least_kept
 from secateur.types.group import Group, Groups
 
@@ -42,12 +42,7 @@ def interleave(
         floor: what stays of every group: a fraction of it (float) or a number of units (int).
         round_to: how many stay is a multiple of this, in every group that loses any.
     """
-    when = {
-        g.name: torch.full((g.size,), NEVER, dtype=torch.int64)
-        if g.pattern is None
-        else torch.where(patterned(g, scores[g.name], *g.pattern), NEVER, -1)
-        for g in groups
-    }
+    when = before_all(groups, scores)
     queues = [
         _queue(
             group,

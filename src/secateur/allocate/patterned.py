@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from secateur.allocate.order import NEVER
 from secateur.errors import ScoreError
-from secateur.types.group import Group
+from secateur.types.group import Group, Groups
 
 
 def patterned(group: Group, scores: Tensor, k: int, m: int) -> Tensor:
@@ -24,3 +27,13 @@ def patterned(group: Group, scores: Tensor, k: int, m: int) -> Tensor:
     rows = scores.reshape(-1, m)
     lowest = rows.argsort(dim=1, stable=True)[:, : m - k]
     return torch.ones_like(rows, dtype=torch.bool).scatter_(1, lowest, False).reshape(-1)
+
+
+def before_all(groups: Groups, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Where an `Order` begins, int64 (n,) a group: what a pattern drops is gone, all else stays."""
+    return {
+        g.name: torch.full((g.size,), NEVER, dtype=torch.int64)
+        if g.pattern is None
+        else torch.where(patterned(g, scores[g.name], *g.pattern), NEVER, -1)
+        for g in groups
+    }

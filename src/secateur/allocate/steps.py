@@ -11,8 +11,8 @@ from torch import Tensor
 
 from secateur.allocate.checked import check_limits, scores_of
 from secateur.allocate.goals import Goal
-from secateur.allocate.order import NEVER, Choice, Order, shortest
-from secateur.allocate.patterned import patterned
+from secateur.allocate.order import Choice, Order, shortest
+from secateur.allocate.patterned import before_all
 from secateur.allocate.widths import least_kept
 from secateur.cost.prices import Prices
 from secateur.cost.surface import axis
@@ -49,12 +49,7 @@ class Steps:
     def order(self, groups: Groups, scores: Scores, prices: Prices) -> Order:
         """All jumps, first to go first; of equal ones the earlier group, the larger width."""
         values = scores_of(groups, scores, self.by)
-        when = {
-            g.name: torch.full((g.size,), NEVER, dtype=torch.int64)
-            if g.pattern is None
-            else torch.where(patterned(g, values[g.name], *g.pattern), NEVER, -1)
-            for g in groups
-        }
+        when = before_all(groups, values)
         stairs = [
             _stair(g, values[g.name].double(), self._widths(g)) for g in groups if g.pattern is None
         ]
