@@ -54,6 +54,8 @@ from secateur.files import write_text
 from secateur.granularity import Granularity
 from secateur.learn import Normal, Quantizer, Sampler, Usual
 from secateur.learn.sampler import most_likely
+from secateur.mask.check import named_tensors
+from secateur.mask.cut import cut_of
 from secateur.pipeline.environment import environment
 from secateur.recipes import Dpp, Question
 from secateur.recipes.begin import Scratch
@@ -64,6 +66,7 @@ from secateur.recover.loop import train
 from secateur.recover.remask import remask
 from secateur.types.batches import Batch
 from secateur.types.seed import derive
+from secateur.wire import Contents, measured
 
 OUT = Path("benchmarks/results/dpp.json")
 BATCH = 128
@@ -146,7 +149,8 @@ def _cells(
     for share in case.shares:
         keep = {g.name: _k(g, share) for g in groups}
         wanted: list[tuple[str, int, Callable[[], dict[str, Any]]]] = [
-            ("dense", 32, lambda: judged(trained_dense(), whole(groups))),  # once: its share is 1
+            ("dense", 32, lambda: judged(trained_dense(), whole(groups))
+                | {"packed bytes": packed(trained_dense())}),  # once: its share is 1
             *(
                 (way, 32, lambda way=way, keep=keep: by_dpp(
                     way, case, shape, groups, keep, seed, None))
@@ -202,6 +206,7 @@ def by_dpp(
     )
     return {
         **judged(learned.network, learned.plan),
+        "packed bytes": packed(learned.network, learned.plan),
         "bytes": size.bytes,
         "compression": round(size.compression, 2),
         "epochs": notes if bits is None and seed == SEEDS[0] else [],
@@ -217,15 +222,17 @@ def by(
         plan, model = largest(dense(), groups, keep), deepcopy(dense())
         if way == "fine-tuned":
             model = learn(model, case.epochs, seed, lambda _: plan)
-        return judged(model, plan)
+        return judged(model, plan) | {"packed bytes": packed(model, plan)}
     model = fresh(case, seed)
     if way == "random":
         plan = drawn(groups, keep, seed)
-        return judged(learn(model, case.epochs, seed, lambda _: plan), plan)
+        model = learn(model, case.epochs, seed, lambda _: plan)
+        return judged(model, plan) | {"packed bytes": packed(model, plan)}
     model = learn(
         model, case.epochs, seed, lambda epoch: gradual(model, groups, keep, epoch, case.epochs)
     )
-    return judged(model, largest(model, groups, keep))
+    plan = largest(model, groups, keep)
+    return judged(model, plan) | {"packed bytes": packed(model, plan)}
 
 
 def fresh(case: Case, seed: int) -> nn.Module:
@@ -301,6 +308,13 @@ def judged(model: nn.Module, plan: sec.Plan) -> dict[str, float]:
         before = right(model)
         norms = recalibrate(model, parts().train.batches(BATCH), batches=RECALIBRATED)
         return {"accuracy": right(model) if norms else before, "not recalibrated": before}
+
+
+def packed(model: nn.Module, plan: sec.Plan | None = None) -> int:
+    """Bytes of the bundle, header and all, as it was trained: statistics of BatchNorms are as many."""
+    if plan is None:
+        return measured(Contents(named_tensors(model))).bytes
+    return measured(Contents(named_tensors(sec.shrink(model, plan)), cut_of(plan))).bytes
 
 
 def whole(groups: sec.Groups) -> sec.Plan:

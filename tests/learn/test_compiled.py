@@ -231,11 +231,21 @@ def test_without_a_compiler_it_says_so(
         monkeypatch.setenv("PATH", "")
     else:
         monkeypatch.setenv("CC", command)
-    compiled.library.cache_clear()
+    for known in (compiled.library, compiled.available):
+        known.cache_clear()
     try:
         with pytest.raises(OptionError, match=said) as error:
             Sampler(compiled=True)
+        assert not Sampler().loops(torch.zeros(2, 3))
     finally:
-        compiled.library.cache_clear()
+        for known in (compiled.library, compiled.available):
+            known.cache_clear()
     assert "only the time differs" in str(error.value)
-    assert not Sampler().compiled
+
+
+@has_compiler
+def test_loops_are_usual_where_they_fit() -> None:
+    value = torch.zeros(2, 3)
+    assert Sampler().loops(value)
+    assert not Sampler(compiled=False).loops(value)
+    assert not any(Sampler(compiled=each).loops(value.double()) for each in (None, True, False))

@@ -32,6 +32,8 @@ from secateur.learn import (
 from secateur.learn.entropy import total_entropy
 from tests import mixtures
 
+pytestmark = pytest.mark.usefixtures("drawn_by")
+
 
 class Net(nn.Module):
     """Two convolutions, a BatchNorm with a shift that leaks, and a Linear."""

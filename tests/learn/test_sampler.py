@@ -20,6 +20,8 @@ from secateur.learn.sampler import (
     most_likely,
 )
 
+pytestmark = pytest.mark.usefixtures("drawn_by")
+
 CPU = torch.device("cpu")
 
 

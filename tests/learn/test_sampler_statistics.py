@@ -19,6 +19,8 @@ from secateur.learn.sampler import DrawOrder, Relaxation, Sampler
 from secateur.types.seed import derive
 from tests.learn.rows_of_gates import gate
 
+pytestmark = pytest.mark.usefixtures("drawn_by")
+
 CPU = torch.device("cpu")
 ERROR_RATE = 1e-6
 DRAWS = 40_000

@@ -92,6 +92,16 @@ def entropy_gradient(logits: Tensor, found: Tensor, factor: Tensor) -> Tensor:
 
 
 @cache
+def available() -> bool:
+    """Is there a C compiler that makes the loops?"""
+    try:
+        library()
+    except OptionError:
+        return False
+    return True
+
+
+@cache
 def library() -> ctypes.CDLL:
     """The compiled loops.
 

@@ -105,7 +105,7 @@ class Gated:
     def entropy(self) -> Tensor:
         """Sum over all rows of H(softmax(logits)) in nats, (); differentiable."""
         gates = self.gates.values()
-        loops = any(gate.sampler.compiled for gate in gates)
+        loops = any(gate.sampler.loops(gate.logits) for gate in gates)
         return total_entropy([gate.logits.float() for gate in gates], by_loops=loops)
 
     def plan(self) -> Plan:

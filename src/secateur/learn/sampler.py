@@ -61,19 +61,25 @@ class Sampler:
         relaxation: what the gradient flows through.
         order: of the relaxed draws.
         compiled: float32 on the CPU goes through loops that a C compiler has made; draws are the same,
-            gradients up to rounding. So does the entropy of the rows.
+            gradients up to rounding. So does the entropy of the rows. None: where there is a compiler.
     """
 
     noise: float = 1.0
     relaxation: Relaxation = Relaxation.SOFTMAX
     order: DrawOrder = DrawOrder.VALUE
-    compiled: bool = False
+    compiled: bool | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.noise < math.inf:
             raise OptionError(f"noise={self.noise} is no scale", where="Sampler", hint="noise=1.0")
         if self.compiled:
             compiled.library()
+
+    def loops(self, value: Tensor) -> bool:
+        """Whether compiled loops take these values."""
+        if self.compiled is False or not compiled.fits(value):
+            return False
+        return self.compiled is True or compiled.available()
 
     def draw(self, logits: Tensor, k: int, temperature: float, gumbel: Tensor) -> Tensor:
         """One mask of exactly k ones a row: float32 (rows, n), differentiable in the logits.
@@ -87,7 +93,7 @@ class Sampler:
     def choose(self, logits: Tensor, k: int, gumbel: Tensor) -> Choice:
         """What is drawn, without a gradient; the noise is used up."""
         value = gumbel if self.noise == 1.0 else gumbel.mul_(self.noise)
-        if self.compiled and compiled.fits(value) and logits.dtype == value.dtype:
+        if logits.dtype == value.dtype and self.loops(value):
             return Choice(value, *compiled.highest(logits.detach(), value, k))
         value.add_(logits.detach())
         return Choice(value, *highest(value, k))
@@ -129,7 +135,7 @@ class _Mask(torch.autograd.Function):
 def _through(how: Sampler, choice: Choice, gradient: Tensor, temperature: float) -> Tensor:
     if how.relaxation is Relaxation.SIGMOID:
         return through_sigmoid(choice, gradient, temperature)
-    if how.compiled and compiled.fits(choice.value):
+    if how.loops(choice.value):
         found = compiled.through_softmax(choice, gradient, temperature)
         if found is not None:
             return found

@@ -174,6 +174,7 @@ VALUES: dict[str, Mapping[str, Callable[[], Any]]] = {
         "byposition": partial(Sampler, order=DrawOrder.POSITION),
         "quiet": partial(Sampler, noise=0.1),
         "compiled": partial(Sampler, compiled=True),
+        "calls": partial(Sampler, compiled=False),
     },
     "optimizer": {"adam": partial(AdamW, weight_decay=0.0), "adamw": AdamW, "sgd": SGD},
     "schedule": {"cosine": Cosine, "constant": partial(Cosine, end=1.0)},

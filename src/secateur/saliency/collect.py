@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import DataError, ModelError, OptionError
+from secateur.saliency.layout import Layout, suited
 from secateur.saliency.need import Need
 from secateur.saliency.protocol import Collector
 from secateur.saliency.shown import Shown
@@ -98,19 +99,22 @@ def collect(
         )
     watch = Watch(model, groups, {need for need in shared if need.at_sites}, look)
     differentiable = _differentiable(members, groups)
+    layout: Layout | None = None
     for batch in batches(data, device_of(model)):
         derivatives = None
-        if any(need.of_loss for need in shared) and loss is not None:
-            floats = any(tensor.is_floating_point() for tensor in tensors(batch.x))
-            wanted = differentiable if Need.GRADIENTS in shared or not floats else {}
-            derivatives = _backward(model, wanted, batch, loss, watch)
-        elif shared:
-            with _asking(model, {}), torch.no_grad(), watch.running(batch):
-                run(model, batch.x, batch.where)
-        signals = {}
-        for collector in collectors:
-            with _asking(model, {}):
-                signals[collector] = collector.collect(model, batch, groups, loss)
+        layout = suited(model, batch.x) if layout is None else layout
+        with layout.running():
+            if any(need.of_loss for need in shared) and loss is not None:
+                floats = any(tensor.is_floating_point() for tensor in tensors(batch.x))
+                wanted = differentiable if Need.GRADIENTS in shared or not floats else {}
+                derivatives = _backward(model, wanted, batch, loss, watch)
+            elif shared:
+                with _asking(model, {}), torch.no_grad(), watch.running(batch):
+                    run(model, batch.x, batch.where)
+            signals = {}
+            for collector in collectors:
+                with _asking(model, {}):
+                    signals[collector] = collector.collect(model, batch, groups, loss)
         yield Collected(batch.samples, derivatives if Need.GRADIENTS in shared else None, signals)
 
 
