@@ -49,7 +49,8 @@ def _lines(found: Mapping[tuple[Any, ...], list[Mapping[str, Any]]]) -> Iterator
         yield f"| {network}, {units} | {share} | {dense} | " + " | ".join(cells) + " |"
     yield ""
     yield "DPP (noise 0.1), weights of fewer bits: accuracy, kilobytes (values, log2 C(n, k) a row,"
-    yield "scales, the rest in float32) and compression over the dense network in float32:"
+    yield "scales, the rest in float32), compression over the dense network in float32, and, where they were"
+    yield "packed, kilobytes of the bundle, header and all:"
     yield ""
     yield "| network, units | k / n | " + " | ".join(f"{bits} bits" for bits in BITS) + " |"
     yield "|---" * (2 + len(BITS)) + "|"
@@ -73,7 +74,9 @@ def _sized(rows: list[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     size, times = mean(row["bytes"] for row in rows), mean(row["compression"] for row in rows)
-    return f"{_accuracy(rows)}; {size / 1000:,.1f} kB, {times:.1f}x"
+    found = [row["packed bytes"] for row in rows if "packed bytes" in row]
+    bundle = f"; packed {mean(found) / 1000:,.1f} kB" if found else ""
+    return f"{_accuracy(rows)}; {size / 1000:,.1f} kB, {times:.1f}x{bundle}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 Writes results/fair_against_package.json. The peer wants an environment of its own, with the same torch;
 without one only our scoring pass is timed, against a plain forward and backward pass. Every job runs in
-a fresh process (`_fair_worker.py`) of one thread, one after the other. The settings above are for the
+a fresh process (`_fair_worker.py`) of one thread, one after the other, and both sides' cost once more with
+the threads that torch takes by itself on two cores. The settings above are for the
 scoring pass alone, as in scoring_pass.py; the comparison runs without them.
 
 Same network, the demo ResNet-20, same 320 images, 32 of each class. The peer's BatchNorm statistics are
@@ -42,8 +43,9 @@ CLASSES, EACH, BATCH = 10, 32, 64
 ALPHAS = [0.0, 0.005, 0.015, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0]
 OUR_SEEDS, THEIR_SEEDS, PAIR_SEEDS = 20, 3, 5
 RUNS = 5  # of ours, each in a fresh process; theirs takes a minute and a half
-SMALL = (16, 8)  # other batches: what a pass holds follows from them
+SMALL = (32, 16, 8)  # other batches: what a pass holds follows from them
 REFERENCE = 4096  # directions
+THREADS = 2  # on two cores
 
 Found = dict[str, Any]
 Layers = Sequence[Tensor]  # one number per unit, for each layer
@@ -65,7 +67,7 @@ def job(name: str, classes: int = CLASSES, **changes: Any) -> Found:
     return {
         "network": name, "state": model.state_dict(), "x": x, "y": y, "batch": BATCH,
         "classes": classes, "per_class": EACH, "directions": 128, "seed": 0, "alphas": ALPHAS,
-        "hold_statistics": True, "hold_eval": False, **changes,
+        "hold_statistics": True, "hold_eval": False, "threads": 1, **changes,
     }  # fmt: skip
 
 
@@ -295,12 +297,14 @@ def cost(mine: Found, others: Sequence[Found]) -> Found:
 def all_costs(peer: str, others: Sequence[Found] = ()) -> tuple[Found, Found, Found]:
     """Of 32 and of 8 images of each class; the job of the second, and what theirs made of it."""
     ten, eight = job("resnet20"), job("resnet20", per_class=8, hold_statistics=False)
+    both = {**eight, "threads": THREADS}
     theirs_8 = work(peer, "theirs", eight)
     costs = {
         "cost, 320 images, 32 of each class compared": cost(
             ten, others or [work(peer, "theirs", ten)]
         ),
         "cost, 320 images, 8 of each class compared": cost(eight, [theirs_8]),
+        f"the same with {THREADS} threads, by the clock": cost(both, [work(peer, "theirs", both)]),
     }
     return costs, eight, theirs_8
 

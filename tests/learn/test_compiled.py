@@ -221,7 +221,13 @@ def test_a_training_draws_the_same_masks() -> None:
 
 @pytest.mark.parametrize(
     ("command", "said"),
-    [("no-such-compiler", "not start"), ("false", "fails"), (None, "no C compiler")],
+    [
+        ("no-such-compiler", "not start"),
+        ("false", "fails with exit code 1"),
+        ("true", "cannot be had"),  # it makes nothing
+        ("gcc '", "cannot be had"),
+        (None, "no C compiler"),
+    ],
 )
 def test_without_a_compiler_it_says_so(
     command: str | None, said: str, monkeypatch: pytest.MonkeyPatch

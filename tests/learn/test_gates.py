@@ -225,13 +225,10 @@ def test_a_shared_tensor_is_masked_wherever_it_is() -> None:
 def test_a_second_gate_on_a_layer_is_refused() -> None:
     made = gated("weights")
     groups = sec.groups(net(), X, sec.Weights())
-    with pytest.raises(PlanError, match="this network lacks") as error:
-        gate(made.model, groups, 0.5)
-    assert error.value.where == "conv1.weight"
-    own = sec.groups(made.model, X, sec.Weights())
-    if len(own):
-        with pytest.raises(ModelError, match="parametrisation already"):
-            gate(made.model, own, 0.5)
+    for found in (groups, sec.groups(made.model, X, sec.Weights())):
+        with pytest.raises(ModelError, match="gates already") as error:
+            gate(made.model, found, 0.5)
+        assert error.value.hint == "gated.plain() is without them"
 
 
 def test_a_weight_with_a_parametrisation_is_refused_by_name() -> None:
@@ -538,3 +535,40 @@ def test_rows_that_are_certain_have_no_entropy() -> None:
     assert float(entropy.detach()) == 0.0
     assert logits.grad is not None
     assert torch.equal(logits.grad, torch.zeros(1, 3))
+
+
+# torch's own compiler looks at what goes from one part of a broken graph to the next
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_training_step_is_that_of_a_plain_one() -> None:
+    steps = []
+    for compiled in (False, True):
+        made = gated("weights")
+        made.model.train()
+        called = torch.compile(made.model, backend="eager") if compiled else made.model
+        F.cross_entropy(called(X), torch.arange(len(X)) % 3).backward()
+        steps.append([p.grad.clone() for p in made.model.parameters() if p.grad is not None])
+        assert not torch.equal(called(X), called(X))
+    assert len(steps[0]) == len(steps[1]) > 0
+    for plain, found in zip(*steps, strict=True):
+        torch.testing.assert_close(found, plain)
+
+
+def test_a_pattern_may_be_asked_for_by_its_share() -> None:
+    model = nn.Sequential(nn.Linear(8, 4))
+    groups = sec.groups(model, torch.randn(2, 8), sec.Block(2, 4))
+    assert next(iter(gate(model, groups, 0.5).gates.values())).k == 2
+    with pytest.raises(OptionError, match="keeps 2 of 4"):
+        gate(model, groups, 0.25)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-39, float("inf"), "a"])
+def test_temperatures_that_make_no_sense(temperature: float) -> None:
+    with pytest.raises(OptionError, match="temperature"):
+        gated("weights").set_temperature(temperature)
+
+
+def test_a_quantizer_is_a_value() -> None:
+    model = nn.Sequential(nn.Linear(8, 4))
+    groups = sec.groups(model, torch.randn(2, 8), sec.Weights())
+    with pytest.raises(OptionError, match="quantizer=8"):
+        gate(model, groups, 0.5, quantizer=8)  # type: ignore[arg-type]

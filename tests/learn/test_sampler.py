@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -187,3 +188,37 @@ def test_noise_follows_its_seed_and_is_gumbel() -> None:
 def test_a_scale_that_is_none(noise: float) -> None:
     with pytest.raises(OptionError, match="scale"):
         Sampler(noise)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"relaxation": "sigmoid"},
+        {"order": "position"},
+        {"compiled": "no"},
+        {"compiled": 1},
+        {"noise": "a"},
+        {"noise": -1.0},
+    ],
+)
+def test_options_are_values(wrong: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=next(iter(wrong))):
+        Sampler(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("k", "noise"),
+    [(0, (2, 10)), (11, (2, 10)), (200, (2, 10)), (3, (2, 9)), (3, (4, 10)), (3, (20,))],
+)
+def test_what_cannot_be_drawn_is_refused(k: int, noise: tuple[int, ...]) -> None:
+    with pytest.raises(OptionError, match="Sampler"):
+        Sampler().draw(torch.randn(2, 10), k, 1.0, torch.zeros(noise))
+
+
+def test_logits_that_are_meant_negative() -> None:
+    logits = torch.randn(3, 20)
+    noise = gumbel((3, 20), 0, CPU)
+    negative = torch.complex(torch.zeros(3, 20), -logits).conj().imag
+    assert negative.is_neg()
+    expected = Sampler().draw(logits, 4, 1.0, noise)
+    assert torch.equal(Sampler().draw(negative, 4, 1.0, noise), expected)

@@ -63,6 +63,15 @@ def test_blocks_need_no_budget() -> None:
     assert set(units_per_row(groups, Usual(), ()).values()) == {2}
 
 
+def test_blocks_that_miss_the_budget_are_refused_at_once() -> None:
+    groups = sec.groups(net(), X, sec.Block(2, 5, dim=1))
+    with pytest.raises(BudgetError, match="cannot be met") as error:
+        units_per_row(groups, Usual(), [sec.units(0.3)])
+    assert error.value.nearest == pytest.approx(0.4)
+    assert error.value.hint == "its pattern keeps 2 of 5"
+    assert set(units_per_row(groups, Usual(), [sec.units(0.4)]).values()) == {2}
+
+
 def test_what_cannot_be_met_says_how_near_it_came() -> None:
     groups = sec.groups(net(), X, sec.Channels())
     with pytest.raises(BudgetError, match="cannot be met") as error:

@@ -29,17 +29,39 @@ def places(model: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
     return [(p.data_ptr(), p.stride()) for p in model.parameters()]
 
 
-class Viewing(nn.Module):
-    """Its code holds for one layout only."""
+class Odd(nn.Module):
+    """A convolution and a Linear, with something between or around them."""
 
-    def __init__(self, *, backward: bool) -> None:
+    def __init__(self, odd: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.conv, self.fc, self.backward = nn.Conv2d(3, 4, 3), nn.Linear(144, 4), backward
+        self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(144, 4)
+        self.odd, self.calls = odd, 0
+        self.known: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = _Views.apply(x) if self.backward else x.view(len(x), -1).view_as(x)
+        self.calls += 1
+        weight = self.conv.weight
+        if self.odd == "strided":
+            x = F.conv2d(x, torch.as_strided(weight, (4, 3, 3, 3), (27, 9, 3, 1)))
+        elif self.odd == "kept":
+            self.known = weight.detach() if self.known is None else self.known
+            x = self.conv(x) + F.conv2d(x, self.known)
+        elif self.odd == "written":
+            weight.data.clamp_(-0.05, 0.05)
+            x = self.conv(x)
+        elif self.odd == "replaced":
+            weight.data = weight.detach().sign()
+            x = self.conv(x)
+        elif self.odd == "sized":
+            self.known = torch.zeros(len(x)) if self.known is None else self.known
+            x = self.conv(x) + self.known.reshape(-1, 1, 1, 1)
+        else:
+            x = self.conv(x)
+        if self.odd == "viewed":
+            x = x.view(len(x), -1).view_as(x)
+        elif self.odd == "viewed on the way back":
+            x = _Views.apply(x)
         out: Tensor = self.fc(x.flatten(1))
         return out
 
@@ -57,22 +79,6 @@ class _Views(torch.autograd.Function):
         return gradients[0]
 
 
-@pytest.mark.parametrize("one", [False, True], ids=["as made", "one layer so already"])
-def test_convolutions_run_with_the_channels_last(one: bool) -> None:
-    model = mobile()
-    if one:
-        weight = model[0].weight
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    before, seen = places(model), []
-    layout = suited(model, X)
-    for layer in (model[0], model[3], model[6]):
-        layer.register_forward_hook(lambda _m, _i, out: seen.append(out.stride(1)))
-    with layout.running():
-        model(X)
-    assert seen == [1, 1, 1]
-    assert places(model) == before
-
-
 def test_weights_come_back_after_an_error() -> None:
     model = mobile()
     before = places(model)
@@ -81,12 +87,22 @@ def test_weights_come_back_after_an_error() -> None:
     assert places(model) == before
 
 
-@pytest.mark.parametrize("backward", [False, True])
-def test_code_that_depends_on_the_layout_keeps_its_own(backward: bool) -> None:
-    model = Viewing(backward=backward).eval()
-    assert suited(model, X).weights == ()
-    scores = sec.score(model, sec.groups(model, X), [(X, Y)], sec.Taylor(), loss=F.cross_entropy)
+@pytest.mark.parametrize(
+    "odd",
+    ["viewed", "viewed on the way back", "strided", "kept", "written", "replaced"],
+)
+def test_code_that_sees_the_layout_keeps_its_own(odd: str) -> None:
+    assert suited(Odd(odd).eval(), X).weights == ()
+    assert suited(Odd("nothing").eval(), X).weights != ()
+
+
+@pytest.mark.parametrize("odd", ["viewed", "strided", "sized", "nothing"])
+def test_networks_see_every_batch_once(odd: str) -> None:
+    model = Odd(odd).eval()
+    groups = sec.groups(Odd("nothing").eval(), X)
+    scores = sec.score(model, groups, [(X, Y)] * 3, sec.Taylor(), loss=F.cross_entropy)
     assert scores["taylor"]["conv"].shape == (4,)
+    assert model.calls == 3
 
 
 def test_nothing_to_lay_out() -> None:

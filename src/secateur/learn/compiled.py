@@ -37,7 +37,7 @@ def highest(logits: Tensor, value: Tensor, k: int) -> tuple[Tensor, Tensor]:
         logits: float32 (rows, n) on the CPU.
         value: the noise, contiguous; afterwards their sum.
     """
-    logits = logits.contiguous()
+    logits = _plain(logits)
     rows, n = value.shape
     places = torch.empty(rows, k, dtype=torch.int64)
     found = torch.empty(rows, k)
@@ -56,7 +56,7 @@ def through_softmax(choice: Choice, gradient: Tensor, temperature: float) -> Ten
         choice: float32 on the CPU.
     """
     value, places, found, back = (
-        each.contiguous() for each in (choice.value, choice.places, choice.highest, gradient)
+        _plain(each) for each in (choice.value, choice.places, choice.highest, gradient)
     )
     (rows, n), k = value.shape, places.shape[1]
     out = torch.empty_like(value)
@@ -74,7 +74,7 @@ def entropy(logits: Tensor) -> Tensor:
     Args:
         logits: float32 (rows, n) on the CPU.
     """
-    logits = logits.contiguous()
+    logits = _plain(logits)
     found = torch.empty(len(logits), 3, dtype=torch.float64)
     rows, n = logits.shape
     _check_memory(library().secateur_entropy(logits.data_ptr(), rows, n, found.data_ptr()))
@@ -83,7 +83,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 def entropy_gradient(logits: Tensor, found: Tensor, factor: Tensor) -> Tensor:
     """Each row's factor, float32 (rows,), times the gradient of its entropy: (rows, n)."""
-    logits, factor = logits.contiguous(), factor.contiguous()
+    logits, factor = _plain(logits), _plain(factor)
     out = torch.empty_like(logits)
     library().secateur_entropy_back(
         logits.data_ptr(), found.data_ptr(), factor.data_ptr(), *logits.shape, out.data_ptr()
@@ -106,13 +106,22 @@ def library() -> ctypes.CDLL:
     """The compiled loops.
 
     Raises:
-        OptionError: there is no C compiler, or it fails.
+        OptionError: there is no C compiler, it fails, or what it makes cannot be loaded.
     """
+    try:
+        return _made()
+    except (OSError, ValueError) as error:  # of the folder, of CC's quotes, of the loader
+        raise OptionError(
+            f"the compiled loops cannot be had: {error}", where=_WHERE, hint=_HINT
+        ) from error
+
+
+def _made() -> ctypes.CDLL:
     command = shlex.split(os.environ.get("CC", ""))
     if not command:
         found = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
         if found is None:
-            raise OptionError("there is no C compiler", where="Sampler(compiled=True)", hint=_HINT)
+            raise OptionError("there is no C compiler", where=_WHERE, hint=_HINT)
         command = [found]
     source = resources.files("secateur.learn") / "draws.c"
     with resources.as_file(source) as file, tempfile.TemporaryDirectory() as folder:
@@ -129,14 +138,22 @@ def library() -> ctypes.CDLL:
 
 def _compile(command: list[str]) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE)
     except OSError as error:
         what = f"the C compiler does not start: {error}"
+    except subprocess.TimeoutExpired:
+        what = f"the C compiler {command[0]} takes more than {_PATIENCE} seconds"
     except subprocess.CalledProcessError as error:
-        what = f"the C compiler fails: {error.stderr.strip()[-500:]}"
+        said = error.stderr.decode(errors="replace").strip()[-500:]
+        what = f"the C compiler {command[0]} fails with exit code {error.returncode}: {said}"
     else:
         return
-    raise OptionError(what, where="Sampler(compiled=True)", hint=_HINT)
+    raise OptionError(what, where=_WHERE, hint=_HINT)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Its values one after the other, as they are meant."""
+    return tensor.resolve_neg().contiguous()
 
 
 def _check_memory(state: int) -> None:
@@ -149,4 +166,6 @@ _FLAGS = (
     "-ffp-contract=fast",
 )  # fmt: skip
 _HINT = "install one (gcc or clang, or name it in CC), or leave compiled out: only the time differs"
+_WHERE = "Sampler(compiled=True)"
+_PATIENCE = 60.0  # seconds; it takes one or two
 _SPAN = 590.0  # exp of it is 1e256, and it is multiplied by gradients

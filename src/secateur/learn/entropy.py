@@ -83,9 +83,10 @@ def _by_loops(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _entropy(logits: Tensor) -> tuple[Tensor, Tensor]:
     """softmax(row), (rows, n), and its entropy, (rows,): log sum exp l - sum_j p_j l_j."""
-    p = logits.softmax(1)
-    log_sum = logits.amax(1) - p.amax(1).log()
-    return p, log_sum.sub_(torch.linalg.vecdot(p, logits))
+    with torch.autocast(logits.device.type, enabled=False):
+        p = logits.softmax(1)
+        below = logits - logits.amax(1, keepdim=True)  # large ones would cancel
+        return p, p.amax(1).log().add_(torch.linalg.vecdot(p, below)).neg_()
 
 
 def _back(logits: Tensor, p: Tensor) -> Tensor:

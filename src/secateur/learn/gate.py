@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from secateur.errors import ModelError, OptionError
 from secateur.learn.choice import Choice
@@ -118,6 +119,7 @@ class Masked(nn.Module):
         read = member.unit_of.where(member.unit_of >= 0, len(units)).to(gate.logits.device)
         self.register_buffer("_unit_of", None if plain else read, persistent=False)
 
+    @_disable_dynamo  # draws are no graph: torch.compile goes on behind them
     def forward(self, values: Tensor) -> Tensor:
         """Values of the tensor's shape; those of units that are not drawn are zero."""
         mask: Tensor = self._gate[0]()

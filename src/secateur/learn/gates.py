@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 
 from secateur.errors import ModelError, OptionError, PlanError
@@ -45,11 +46,13 @@ Keep = float | Mapping[str, int] | None
 
 _OUTPUTS_FIRST = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase,
                   nn.MultiheadAttention)  # fmt: skip
+_COLDEST = 1e-6  # logits over it are still finite
 _USUAL, _SAMPLER, _NORMAL = Usual(), Sampler(), Normal()
 _HINTS = {
     "rows": "a value of secateur.learn, as PerKernel()",
     "sampler": "sec.Sampler(noise=0.1)",
-    "start": "a value of secateur.learn, as Normal(1.0) or FromScores(scores)",
+    "start": 'a value of secateur.learn, as Normal(1.0) or FromScores(scores["magnitude"])',
+    "quantizer": "sec.Quantizer(8)",
 }
 
 
@@ -97,8 +100,13 @@ class Gated:
 
     def set_temperature(self, temperature: float) -> None:
         """How soft the relaxed draws are from now on, in every gate."""
-        if not 0.0 < temperature < float("inf"):
-            raise OptionError(f"a temperature of {temperature}", where="set_temperature")
+        number: object = temperature
+        if not isinstance(number, int | float) or not _COLDEST <= number < float("inf"):
+            raise OptionError(
+                f"a temperature of {temperature!r}",
+                where="set_temperature",
+                hint=f"from {_COLDEST}",
+            )
         for gate in self.gates.values():
             gate.temperature = temperature
 
@@ -172,10 +180,15 @@ def gate(
         ModelError: a tensor has a parametrisation already, or cannot have one.
         PlanError: there is nothing to draw, or the groups are of another network.
     """
+    if any(isinstance(module, Gate) for module in model.modules()):
+        raise ModelError(
+            "has gates already", where=type(model).__name__, hint="gated.plain() is without them"
+        )
     for name, option, method in (
         ("rows", rows, "of"),
         ("sampler", sampler, "choose"),
         ("start", start, "logits"),
+        *((("quantizer", quantizer, "build"),) if quantizer is not None else ()),
     ):
         if isinstance(option, type) or not callable(getattr(option, method, None)):
             raise OptionError(f"{name}={option!r} makes no sense", where="gate", hint=_HINTS[name])
@@ -236,7 +249,8 @@ def _k(group: Group, rows: Rows, keep: Keep) -> int | None:
         return None
     if group.pattern is not None:
         k = group.pattern[0]
-        if keep is not None and not (isinstance(keep, Mapping) and keep[group.name] == k):
+        same = keep[group.name] == k if isinstance(keep, Mapping) else keep == k / group.pattern[1]
+        if keep is not None and not same:
             raise OptionError(
                 f"its pattern keeps {k} of {group.pattern[1]}, and keep={keep} asks for something else",
                 where=group.name,
@@ -307,6 +321,7 @@ class _Redraw:
     def __init__(self, gates: tuple[Gate, ...]) -> None:
         self.gates = gates
 
+    @_disable_dynamo
     def __call__(self, module: nn.Module, _inputs: Any) -> None:
         # In a backward pass it is a checkpoint that computes again what it has computed before.
         again = torch._C._current_graph_task_id() != -1  # noqa: SLF001

@@ -75,6 +75,13 @@ def information(gated: Gated, *, draws: int = 1000, seed: int = 0) -> dict[str, 
         OptionError: draws is less than one.
         ModelError: a logit is not finite.
     """
+    given: object = gated
+    if not isinstance(given, Gated):
+        raise OptionError(
+            f"a {type(given).__name__} has no gates",
+            where="information",
+            hint="what sec.gate returns",
+        )
     return {name: _of(gate, draws, seed) for name, gate in gated.gates.items()}
 
 

@@ -55,6 +55,10 @@ class Quantizer:
     def __post_init__(self) -> None:
         if type(self.bits) is not int or self.bits not in BITS:
             raise OptionError(f"bits={self.bits!r}", where="Quantizer", hint="1, 2, 4 or 8")
+        through: object = self.through
+        if not isinstance(through, StraightThrough):
+            known = ", ".join(f"secateur.learn.{one}" for one in StraightThrough)
+            raise OptionError(f"through={through!r} is none", where="Quantizer", hint=known)
         if not self.scaled and self.bits != 1:
             raise OptionError(
                 f"{self.bits} bits without a scale", where="Quantizer", hint="scaled=False at 1 bit"

@@ -70,9 +70,19 @@ class Sampler:
     compiled: bool | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.noise < math.inf:
-            raise OptionError(f"noise={self.noise} is no scale", where="Sampler", hint="noise=1.0")
-        if self.compiled:
+        noise: object = self.noise
+        if not isinstance(noise, int | float) or not 0.0 <= noise < math.inf:
+            raise OptionError(f"noise={noise!r} is no scale", where="Sampler", hint="noise=1.0")
+        for name, kind in (("relaxation", Relaxation), ("order", DrawOrder)):
+            value: object = getattr(self, name)
+            if not isinstance(value, kind):
+                known = ", ".join(f"secateur.learn.{one}" for one in kind)
+                raise OptionError(f"{name}={value!r} is none", where="Sampler", hint=known)
+        how: object = self.compiled
+        if how is not None and not isinstance(how, bool):
+            hint = "True, False, or None: where there is a compiler"
+            raise OptionError(f"compiled={how!r} makes no sense", where="Sampler", hint=hint)
+        if how:
             compiled.library()
 
     def loops(self, value: Tensor) -> bool:
@@ -91,7 +101,20 @@ class Sampler:
         return self.mask(logits, self.choose(logits, k, gumbel.clone()), temperature)
 
     def choose(self, logits: Tensor, k: int, gumbel: Tensor) -> Choice:
-        """What is drawn, without a gradient; the noise is used up."""
+        """What is drawn, without a gradient; the noise is used up.
+
+        Raises:
+            OptionError: a row cannot give k, or there is not one noise for each logit.
+        """
+        rows, n = logits.shape
+        if not 1 <= k <= n:
+            raise OptionError(f"k={k} of {n} cannot be drawn", where="Sampler")
+        if gumbel.shape != logits.shape or gumbel.device != logits.device:
+            raise OptionError(
+                f"noise of shape {tuple(gumbel.shape)} on {gumbel.device} for logits of shape"
+                f" {(rows, n)} on {logits.device}",
+                where="Sampler",
+            )
         value = gumbel if self.noise == 1.0 else gumbel.mul_(self.noise)
         if logits.dtype == value.dtype and self.loops(value):
             return Choice(value, *compiled.highest(logits.detach(), value, k))

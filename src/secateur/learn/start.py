@@ -69,7 +69,7 @@ class FromScores:
             raise ScoreError(
                 "needs one finite score a unit to begin with",
                 where=group.name,
-                hint="scores of the same groups",
+                hint='scores of the same groups by one saliency: FromScores(scores["magnitude"])',
             )
         values = given.float().cpu()[rows]
         centred = values - values.mean(1, keepdim=True)

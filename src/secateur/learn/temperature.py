@@ -30,7 +30,8 @@ class LinearDecay:
     end: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.end <= self.start < float("inf"):
+        numbers = all(isinstance(each, int | float) for each in (self.start, self.end))
+        if not numbers or not 0.0 < self.end <= self.start < float("inf"):
             raise OptionError(
                 f"from {self.start} down to {self.end} is no way for a temperature",
                 where="LinearDecay",

@@ -35,6 +35,7 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
     fixed = {group.name: group.pattern[0] for group in groups if group.pattern is not None}
     free = [name for name in laid if name not in fixed]
     if not free:
+        _check_fixed(groups, goals(groups, budgets), fixed, laid)
         return fixed
     if not budgets:
         raise BudgetError(
@@ -68,6 +69,16 @@ def units_per_row(groups: Groups, rows: Rows, budgets: Sequence[Budget]) -> dict
         asked = ", ".join(str(budget) for budget in budgets)
         raise PlanError("nothing needs to go: the dense network is within the budget", asked)
     return k
+
+
+def _check_fixed(
+    groups: Groups, wanted: Sequence[Goal], k: Mapping[str, int], laid: Mapping[str, Tensor]
+) -> None:
+    """Patterns leave no choice: do they keep the budgets?"""
+    masks = {name: _first(laid[name], k[name]) for name in laid}
+    if not all(goal.met(masks) for goal in wanted):
+        said = ", ".join(dict.fromkeys("{} of {}".format(*g.pattern) for g in groups if g.pattern))
+        raise _unreachable(wanted, masks, [f"its pattern keeps {said}"])
 
 
 def _first(laid: Tensor, k: int) -> Tensor:

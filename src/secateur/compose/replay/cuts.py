@@ -48,7 +48,8 @@ class Cuts:
         if isinstance(example, Tensor):
             if example.dim() != 4 or not self.channels_last:
                 return example
-            return example.contiguous(memory_format=torch.channels_last)
+            # not `contiguous`, which leaves strides as they are where a kernel or its channels are single
+            return example.clone(memory_format=torch.channels_last)
         if isinstance(example, Mapping):
             return {key: self.laid_out(value) for key, value in example.items()}
         if type(example) in (tuple, list):
