@@ -104,13 +104,17 @@ def test_killed_and_started_again_it_ends_the_same(
     notes: list[Mapping[str, Any]] = []
     whole = recipe.learn(question(sec.Weights()))
 
-    def unplug(_what: str, done: int, _of: int | None) -> None:
-        if done == after:
+    told: list[str] = []
+
+    def unplug(what: str, _done: int, _of: int | None) -> None:
+        told.append(what)
+        if len(told) == after:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         recipe.learn(question(sec.Weights(), checkpoint=file, note=notes.append, tell=unplug))
     assert len(notes) == (after - 1) // 3
+    assert told == [f"dpp, epoch {i // 3 + 1} of 3" for i in range(after)]
     again = question(sec.Weights(), checkpoint=file, note=notes.append, steps=tuple(notes))
     learned = recipe.learn(again)
 

@@ -141,11 +141,13 @@ class Dpp:
         history = self._train(gated, question)
         plan, last = gated.plan(), history.epochs[-1].masks.values()
         size = coded(plan, quantizer, plan.about["rows, n and k"])
+        loops = any(each.sampler.loops(each.logits) for each in gated.gates.values())
         unsure = [each.confidence for each in last if each.k < each.n]
         said = {
             "name": "dpp",
             "epochs": self.epochs,
             **({} if self.bits is None else {"bits": self.bits}),
+            "drawn by": "compiled loops" if loops else "calls",
             "confidence of the masks": round(fmean(unsure), 4) if unsure else 1.0,
             "bytes of weights and masks": size.bytes,
         }
@@ -213,8 +215,7 @@ class Dpp:
             seed=derive(self.seed, "dpp"),
         )
         for step in steps:
-            of = step.of and step.of * self.epochs
-            question.tell("dpp", step.epoch * (step.of or 0) + step.step + 1, of)
+            question.tell(f"dpp, epoch {step.epoch + 1} of {self.epochs}", step.step + 1, step.of)
         return course.history
 
 
