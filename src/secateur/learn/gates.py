@@ -48,11 +48,11 @@ _OUTPUTS_FIRST = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, n
                   nn.MultiheadAttention)  # fmt: skip
 _COLDEST = 1e-6  # logits over it are still finite
 _USUAL, _SAMPLER, _NORMAL = Usual(), Sampler(), Normal()
-_HINTS = {
-    "rows": "a value of secateur.learn, as PerKernel()",
-    "sampler": "sec.Sampler(noise=0.1)",
-    "start": 'a value of secateur.learn, as Normal(1.0) or FromScores(scores["magnitude"])',
-    "quantizer": "sec.Quantizer(8)",
+_OPTIONS = {  # by the method that they must have
+    "rows": ("of", "a value of secateur.learn, as PerKernel()"),
+    "sampler": ("choose", "sec.Sampler(noise=0.1)"),
+    "start": ("logits", 'a value of secateur.learn: Normal(1.0), FromScores(scores["magnitude"])'),
+    "quantizer": ("build", "sec.Quantizer(8)"),
 }
 
 
@@ -180,18 +180,11 @@ def gate(
         ModelError: a tensor has a parametrisation already, or cannot have one.
         PlanError: there is nothing to draw, or the groups are of another network.
     """
+    _check_options(rows=rows, sampler=sampler, start=start, quantizer=quantizer)
     if any(isinstance(module, Gate) for module in model.modules()):
         raise ModelError(
             "has gates already", where=type(model).__name__, hint="gated.plain() is without them"
         )
-    for name, option, method in (
-        ("rows", rows, "of"),
-        ("sampler", sampler, "choose"),
-        ("start", start, "logits"),
-        *((("quantizer", quantizer, "build"),) if quantizer is not None else ()),
-    ):
-        if isinstance(option, type) or not callable(getattr(option, method, None)):
-            raise OptionError(f"{name}={option!r} makes no sense", where="gate", hint=_HINTS[name])
     chosen = {group.name: k for group in groups if (k := _k(group, rows, keep)) is not None}
     unknown = sorted(set(keep) - {g.name for g in groups}) if isinstance(keep, Mapping) else []
     if unknown:
@@ -226,6 +219,14 @@ def gate(
     if example is not None:
         _check_masked(gated, example)
     return gated
+
+
+def _check_options(**options: object) -> None:
+    for name, option in options.items():
+        method, hint = _OPTIONS[name]
+        known = not isinstance(option, type) and callable(getattr(option, method, None))
+        if not known and not (name == "quantizer" and option is None):
+            raise OptionError(f"{name}={option!r} makes no sense", where="gate", hint=hint)
 
 
 def _check_masked(gated: Gated, example: Any) -> None:

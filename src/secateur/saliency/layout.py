@@ -12,11 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.errors import SecateurError
 from secateur.types.call import call, of_size, tensors
 from secateur.types.outputs import distance, largest
 from secateur.types.untouched import untouched
 
 _SAME = 1e-2  # of the largest number: rounding makes less, values in wrong places make more
+_OF_CODE = (
+    RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, AssertionError,
+    SecateurError,
+)  # fmt: skip
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -55,7 +60,7 @@ def suited(model: nn.Module, example: Any) -> Layout:
         return Layout()
     try:
         alike = _alike(copy.deepcopy(model), names, of_size(example, 1))
-    except Exception:  # noqa: BLE001, user code; what is wrong without a layout, the run will say
+    except _OF_CODE:  # what is wrong in any layout, the run will say
         return Layout()
     return _channels_last(names.values()) if alike else Layout()
 
