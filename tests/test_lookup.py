@@ -37,6 +37,8 @@ def test_unknown_options_and_names_are_answered_with_known_ones() -> None:
     check_options(["a"], ["a", "b"], "")
     with pytest.raises(OptionError, match=r"no option 'c'\n.*a, b"):
         check_options(["c"], ["a", "b"], "here")
+    with pytest.raises(OptionError, match=r"did you mean epochs\? options here: bits, epochs"):
+        check_options(["epoch"], ["epochs", "bits"], "here")
     assert pick("a", {"a": 1}, "letter") == 1
     with pytest.raises(
         UnknownNameError,

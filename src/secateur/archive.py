@@ -103,7 +103,11 @@ def _read(path: Path) -> bytes:
             raise FileError("is not a file", where=str(path))
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise FileError("there is no such file", where=str(path)) from error
+        raise FileError(
+            "there is no such file",
+            where=str(path),
+            hint="is the path right, seen from the working folder?",
+        ) from error
     except FileError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have

@@ -40,14 +40,13 @@ def split_options(text: str) -> tuple[str, dict[str, str]]:
 
 
 def check_options(options: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raise `OptionError` for the first option that is not known."""
+    """Raise `OptionError` for the first option that is not known; it proposes the nearest."""
     known = sorted(known)
     for name in options:
         if name not in known:
+            options_here = f"options here: {', '.join(known)}" if known else "it takes no options"
             raise OptionError(
-                f"there is no option {name!r}",
-                where=where,
-                hint=f"options here: {', '.join(known)}" if known else "it takes no options",
+                f"there is no option {name!r}", where=where, hint=_near(name, known) + options_here
             )
 
 
@@ -64,13 +63,27 @@ def literal(value: str) -> int | float | bool | str:
 
 
 def pick(name: str, table: Mapping[str, Any], what: str) -> Any:
-    """`table[name]`, or an `UnknownNameError` that proposes the nearest names."""
+    """`table[name]`, or an `UnknownNameError` that proposes the nearest names.
+
+    Raises:
+        OptionError: it is no name.
+        UnknownNameError: there is none.
+    """
+    if not isinstance(name, str):
+        raise OptionError(
+            f"a name was expected, found {name!r}", where=what, hint=f"one of {', '.join(table)}"
+        )
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(name, table, n=3)
-    guess = f"did you mean {' or '.join(near)}? " if near else ""
-    known = f"known are {', '.join(sorted(table))}" if len(table) <= 30 or not near else ""
+    guess = _near(name, table)
+    known = f"known are {', '.join(sorted(table))}" if len(table) <= 30 or not guess else ""
     raise UnknownNameError(f"there is no {what} {name!r}", hint=f"{guess}{known}".strip())
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    """A question that proposes the nearest names; "" where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 
 def call(text: str, **options: Any) -> Any:

@@ -71,7 +71,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError as error:
-        raise FileError("there is no such file", where=str(path)) from error
+        raise FileError(
+            "there is no such file",
+            where=str(path),
+            hint="is the path right, seen from the working folder?",
+        ) from error
     except (OSError, safetensors.SafetensorError) as error:
         raise FileError(
             f"not a readable safetensors file: {error}",

@@ -26,8 +26,12 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def secateur(*words: object, cwd: Path) -> Done:
-    """Run `secateur WORDS` in a process that was forked where torch is there already."""
+def secateur(*words: object, cwd: Path, kill: tuple[int, str] | None = None) -> Done:
+    """Run `secateur WORDS` in a process that was forked where torch is there already.
+
+    Args:
+        kill: (moment, word) at which the process kills itself; see `tests.cli.forks`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         command = {
@@ -35,6 +39,7 @@ def secateur(*words: object, cwd: Path) -> Done:
             "cwd": str(cwd),
             "out": str(out),
             "err": str(err),
+            "kill": kill,
         }
         server = _server()
         if server.stdin is None or server.stdout is None:

@@ -120,6 +120,8 @@ def test_bench(folder: Path) -> None:
             assert 0.0 < row[which]["p10"] <= row[which]["median"] <= row[which]["p90"]
         assert row["speedup"] == pytest.approx(1 / row["latency_kept"]["median"])
         assert row["realised"] == pytest.approx(row["speedup"] * found["macs"]["kept"])
+    slower = [row for row in found["rows"] if row["latency_kept"]["median"] > 1.0]
+    assert len(found["hints"]) == len(slower)
     shown = secateur(*words, cwd=folder)
     assert shown.returncode == 0, shown.stderr
     for said in ("latency kept, %", "MACs kept, %", "realised", "eager", "3 repeats in turns"):

@@ -55,7 +55,13 @@ CASES = {
     "a budget of the wrong form": (["--to", "macs"], ["macs=0.5"]),
     "a budget that removes nothing": (["--to", "macs=1.0", "--to", "params=1.0"], []),
     "an example of the wrong shape": (["--example", "2x3x8x8"], ["2, 3, 8, 8"]),
-    "an example that is no shape": (["--example", "2,3;4"], ["1x3x224x224"]),
+    "an example that is no shape": (["--example", "2,3;4"], ["--example 2x3x4;"]),
+    "an example with commas": (["--example", "1,1,8,8"], ["4 inputs", "--example 1x1x8x8;"]),
+    "the same budget twice": (["--to", "macs=0.5", "--to", "macs=0.3"], ["to: ", "two budgets"]),
+    "a mistyped option of a recipe": (
+        ["--method", "dpp?epoch=3"],
+        ["no option 'epoch'", "did you mean epochs?"],
+    ),
     "an unknown method": (["--method", "tailor"], ["taylor"]),
     "an unknown network": (["demo:resnet21"], ["resnet20"]),
     "a network that is a file": (["net.pt"], ["net.py:make"]),
@@ -90,6 +96,38 @@ def test_what_prune_refuses(case: str, folder: Path) -> None:
     done = secateur(*asked, *changes, "-o", "runs/new", cwd=folder)
     refused(done, *words)
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--method", "dpp?epoch=3"], "did you mean epochs?"),
+        (["--example", "1,1,8,8"], "1x1x8x8"),
+        (["--to", "mcas=0.5"], "no budget"),
+        (["--weights", "nix.safetensors"], "nix.safetensors"),
+        (["demo:lenett"], "did you mean"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["prune", "score"])
+def test_what_is_mistyped_is_said_before_the_place_is_looked_at(
+    verb: str, changes: list[str], words: str, folder: Path
+) -> None:
+    """Of two mistakes the one that is seen at once: the folder may be right for what was meant."""
+    if verb == "score" and changes[0] in {"--to", "--method"}:
+        pytest.skip("it has no such option")
+    asked = ["score", NET, "--data", DATA] if verb == "score" else list(PRUNE)
+    if changes[0].startswith("--"):
+        asked += changes
+    else:
+        asked[1] = changes[0]
+    (folder / "runs").mkdir()
+    (folder / "runs" / "mine").touch()
+    place = "runs" if verb == "prune" else "nix/scores.safetensors"
+    done = secateur(*asked, "-o", place, cwd=folder)
+    refused(done, words)
+    assert "mine" not in done.stderr
+    assert "no such folder" not in done.stderr
+    assert {path.name for path in folder.iterdir()} == {"own.py", "runs"}
 
 
 def test_data_files_that_are_not_right(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -310,12 +311,54 @@ def test_each_moment_of_a_replacement(tmp_path: Path, monkeypatch: pytest.Monkey
         change = getattr(Path, name)
         monkeypatch.setattr(Path, name, lambda p, *a, c=change, **n: looked(p, c, *a, **n))
     placed(made, old, [about])
+    old_pair, new_pair = ({"net.xml": age, "net.bin": age} for age in ("old", "new"))
     assert seen == [
-        {"net.xml": "old", "net.bin": "old"},
+        {**old_pair, "about": "old"},  # a note of what will be replaced
+        old_pair,
         {"net.bin": "old"},
         {"net.bin": "new"},
-        {"net.xml": "new", "net.bin": "new"},
+        new_pair,
+        new_pair,  # the note is gone
     ]
+    assert {p.name for p in old.parent.iterdir()} == {"net.xml", "net.bin"}
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_kill_left_is_replaced(
+    steps: int, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by an export that is killed itself; but what somebody put there meanwhile is not."""
+    made, place = written(tmp_path / "made", "new"), tmp_path / "place"
+    if first:
+        place.mkdir()
+    else:
+        written(place, "old")
+    left = [steps]
+
+    def counted(path: Path, change: Any, *given: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return change(path, *given, **named)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            for name in ("replace", "unlink"):
+                change = getattr(Path, name)
+                patch.setattr(Path, name, lambda p, *a, c=change, **n: counted(p, c, *a, **n))
+            with contextlib.suppress(KeyboardInterrupt):
+                placed(made, place / "net.xml")
+        left = [steps]
+    if not (place / "net.xml").exists() and (place / "net.bin").exists():
+        ours = (place / "net.bin").read_text()
+        (place / "net.bin").write_text("somebody's data")
+        with pytest.raises(FileError, match="that it belongs to"):
+            placed(made, place / "net.xml")
+        (place / "net.bin").write_text(ours)
+    placed(made, place / "net.xml")
+    there = {p.name: p.read_text() for p in place.iterdir() if not p.name.startswith(".secateur-")}
+    assert there == {"net.xml": "new", "net.bin": "new"}
 
 
 def test_a_file_that_belongs_to_nothing_is_not_replaced(tmp_path: Path) -> None:

@@ -131,3 +131,25 @@ def test_a_network_that_multiplies_nothing() -> None:
 
     with pytest.raises(BudgetError, match="multiplies nothing"):
         search(MODEL, none, [memory("memory=0.9")], counted=[parse("units=0.9")])
+
+
+def test_every_try_is_told_as_it_is_made() -> None:
+    told: list[tuple[int, str]] = []
+    noisy = replace(memory("memory=0.5"), margin=0.03)
+    plan = search(MODEL, at, [noisy, memory("memory=9kB")], worth("accuracy=-60"),
+                  tell=lambda done, seen: told.append((done, seen)))  # fmt: skip
+    tried = plan.about["search"]
+    assert [done for done, _ in told] == list(range(1, len(tried) + 1))
+    for trial, (_, seen) in zip(tried, told, strict=True):
+        share, colon, rest = seen.partition(" % of the multiply-accumulates: ")
+        assert colon
+        assert float(share) == pytest.approx(100 * trial["macs"], abs=0.06)
+        assert f"memory {trial['memory'] / DENSE:.4g} (asked 0.5, aimed at 0.4854), memory" in rest
+        assert f"memory {trial['memory']:,.0f} (asked 9,000)" in rest or trial["memory"] < 1000
+        if "accuracy" in trial:
+            assert f"accuracy {100 * (trial['accuracy'] - 0.9):.4g} (asked -60)" in rest
+        held = trial["memory"] * 1.03 <= DENSE / 2
+        held = held and trial.get("accuracy", 1.0) >= 0.3 - 1e-9
+        assert rest.endswith(": holds" if held else ": does not hold")
+    assert any("accuracy" in trial for trial in tried)
+    assert {seen.rpartition(": ")[2] for _, seen in told} == {"holds", "does not hold"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import ModelError
-from secateur.pipeline.bench import _timed
+from secateur.pipeline.bench import _timed, hints
 from secateur.runtime import Once, TorchEager
 
 
@@ -52,3 +52,18 @@ def test_the_difference_of_a_small_output_is_seen_beside_a_large_one() -> None:
     assert _timed(TorchEager(), [Both(), Both()], x, plain, 1, 3, 1.0)["difference"] == 0.0
     with pytest.raises(ModelError, match="changed returns shapes"):
         _timed(Changed(keep=1), [Both(), Both()], x, plain, 1, 3, 1.0)
+
+
+def test_a_hint_where_the_pruned_network_is_slower() -> None:
+    rows = [
+        {"runtime": "eager", "batch": 1, "latency_kept": {"median": 0.9}},
+        {"runtime": "openvino", "batch": 16, "latency_kept": {"median": 1.25}},
+        {"runtime": "compile", "batch": 1, "failed": "no compiler"},
+    ]
+    (said,) = hints(rows, masked=False)
+    assert "on openvino, batch 16, the pruned network takes 125 % of" in said
+    assert "--to latency=0.8 --runtime openvino --batch 16" in said
+    (said,) = hints(rows, masked=True)
+    assert "secateur.accelerate" in said
+    assert "--granularity channels" in said
+    assert not list(hints(rows[:1], masked=False))

@@ -27,6 +27,29 @@ def test_other_texts_are_refused(text: str) -> None:
         drawn(text, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1,1,28,28", "1x1x28x28"),
+        ("1, 1, 28, 28", "1x1x28x28"),
+        ("(2,3)", "2x3"),
+        ("1X3X224X224", "1x3x224x224"),
+        ("1*3*32*32", "1x3x32x32"),
+        ("image", "1x3x224x224"),
+    ],
+)
+def test_how_to_write_what_was_meant(text: str, meant: str) -> None:
+    with pytest.raises(OptionError) as told:
+        drawn(text, seed=0)
+    assert f"--example {meant};" in told.value.hint
+    drawn(meant, seed=0)
+
+
+def test_several_inputs_of_one_dim_hold_as_many_samples() -> None:
+    assert [tuple(tensor.shape) for tensor in drawn("4,4", seed=0)] == [(4,), (4,)]
+    assert [tuple(tensor.shape) for tensor in drawn("4,4x2", seed=0)] == [(4,), (4, 2)]
+
+
 def test_one_sample_is_enough_for_most() -> None:
     of = source(data())
     example = from_data(net(), of, Channels())

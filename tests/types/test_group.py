@@ -79,3 +79,11 @@ def test_extents_agree_with_a_walk_over_every_index(plan: Plan) -> None:
 
 def test_a_group_without_a_mask_is_kept_whole() -> None:
     assert Extent(3, (("a", torch.tensor([0, 1, -1])),)).live({}).all()
+
+
+def test_an_extent_of_any_number_is_counted_without_making_room_for_it() -> None:
+    assert Extent(10**15).count({"a": torch.zeros(3, dtype=torch.bool)}) == 10**15
+    part = ("a", torch.tensor([0, 1, 2, -1]))
+    extent = Extent(4, (part,))
+    masks = {"a": torch.tensor([True, False, False])}
+    assert extent.count(masks) == int(extent.live(masks).sum()) == 2

@@ -16,11 +16,12 @@ from secateur.accelerate.accelerated import Accelerated, Timed, faster
 from secateur.accelerate.sparse_linear import SparseLinear
 from secateur.cost import interleaved
 from secateur.errors import DataError, ModelError, OptionError
-from secateur.export.semi_structured import compressed, compressible
 from secateur.mask.copies import copied
-from secateur.recover.consumers import alone
 from secateur.types.call import cloned, run, tensors
+from secateur.types.kinds import refuse_no_function
+from secateur.types.layers import alone
 from secateur.types.outputs import distance, in_double, largest, output_tensors
+from secateur.types.two_of_four import compressed, compressible
 from secateur.types.unbuilt import refuse_unbuilt
 from secateur.types.untouched import untouched
 
@@ -68,6 +69,7 @@ def accelerate(
         OptionError: an argument makes no sense.
     """
     _check(model, inputs, zeros, repeats)
+    refuse_no_function(clock, "clock", "clock=time.perf_counter")
     ours = copied(model).eval()
     layers = {n: m for n, m in ours.named_modules() if type(m) is nn.Linear}
     if not layers:

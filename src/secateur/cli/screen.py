@@ -57,7 +57,10 @@ def show_measures(measures: Mapping[str, Any]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A bar on stderr; where stderr is no terminal, a line as each stage begins."""
+    """A bar on stderr; where stderr is no terminal, a line as each stage begins.
+
+    Either way a line for every step that found something worth telling.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines()
@@ -79,8 +82,14 @@ def progress() -> Iterator[Report]:
                 bar.remove_task(task)
                 task, stage = bar.add_task(now.stage, total=now.of), now.stage
             bar.update(task, completed=now.done, total=now.of)
+            if now.seen:
+                console.print(_seen(now), markup=False, highlight=False, soft_wrap=True)
 
         yield report
+
+
+def _seen(now: Progress) -> str:
+    return f"    {now.stage} {now.done}: {now.seen}"
 
 
 def _lines() -> Report:
@@ -91,5 +100,7 @@ def _lines() -> Report:
         if now.done == 0 or now.stage != stage:
             stage = now.stage
             typer.echo(stage, err=True)
+        if now.seen:
+            typer.echo(_seen(now), err=True)
 
     return report

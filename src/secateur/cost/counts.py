@@ -66,7 +66,7 @@ def _counted(groups: Groups, masks: Mapping[str, Tensor]) -> Iterator[tuple[str,
             continue
         for extent in contraction.extents:
             if extent not in live:
-                live[extent] = int(groups.extents[extent].live(masks).sum())
+                live[extent] = groups.extents[extent].count(masks)
         count = contraction.fixed * math.prod(live[extent] for extent in contraction.extents)
         yield contraction.module, count
 

@@ -36,3 +36,8 @@ def verdict(budget: Budget, dense: float, reached: float) -> dict[str, Any]:
         "reached": said,
         "met": within(budget, dense, reached),
     }
+
+
+def number(value: float) -> str:
+    """As tables and messages show it: whole from a thousand, else four digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.errors import FileError, OptionError
 from secateur.export.exported import Exported
@@ -20,6 +20,7 @@ from secateur.export.plain import plain_copy
 from secateur.export.verdict import TOLERANCE, allowed, judge
 from secateur.export.verified import compare
 from secateur.types.call import batch_size, of_size, to
+from secateur.types.kinds import as_path, as_paths
 from secateur.types.unbuilt import refuse_unbuilt
 
 
@@ -44,7 +45,8 @@ def export(
         model: exported in eval mode, as a copy on the CPU.
         example: a tensor, a tuple of arguments, or a dict of keyword arguments.
         path: where the file goes; whatever was there stays until the new file is written out. Where
-            several files belong together, a kill may leave no `path`, but never a mixture.
+            several files belong together, a kill may leave no `path`, but never a mixture; the same export
+            once more replaces what it left.
         how: `Onnx()`, `TorchProgram()`, `OpenVino()`, `ExecuTorch()` or one of your own; None: by the
             ending of `path`.
         inputs: more inputs to compare on, each as `example`; of its batch unless the batch is dynamic.
@@ -58,12 +60,13 @@ def export(
         MissingExtraError: what the format needs is not installed.
         ModelError: the network is none, or not built yet, or the format cannot express it; the
             difference is too large, or there is no finite output to compare. No file is left then.
-        OptionError: the ending is another format's, `how` is none, or the tolerance is no number
-            above 0.
+        OptionError: the ending is another format's, `how` is none, the tolerance is no number above 0,
+            or another argument is not of its kind.
     """
-    path = Path(path)
+    path = as_path(path, "path", "the file to write, as net.onnx")
+    gone = as_paths(retired, "retired", "retired=[certificate]")
     chosen = for_ending(path) if how is None else how
-    _check(path, chosen, tolerance)
+    _check(path, chosen, tolerance, inputs)
     refuse_unbuilt(model, "export")
     runtime = chosen.require()
     example = to(example, device="cpu")
@@ -81,7 +84,7 @@ def export(
         seen = compare(plain, chosen.open(made), given, runtime)
         limit = allowed(seen) if tolerance is None else tolerance
         judge(seen, limit, runtime)
-        files = placed(made, path, retired)
+        files = placed(made, path, gone)
     return Exported(
         path=path,
         format=chosen.name,
@@ -95,7 +98,7 @@ def export(
     )
 
 
-def _check(path: Path, how: Exporter, tolerance: float | None) -> None:
+def _check(path: Path, how: Exporter, tolerance: float | None, inputs: object) -> None:
     """What can be said before the work begins."""
     if isinstance(how, type) or not isinstance(how, Exporter):
         raise OptionError(f"{how!r} is no exporter", where="export", hint="how=sec.Onnx()")
@@ -107,6 +110,12 @@ def _check(path: Path, how: Exporter, tolerance: float | None) -> None:
     number = type(tolerance) in (int, float)
     if tolerance is not None and not (number and 0.0 < tolerance < math.inf):
         raise OptionError(f"tolerance={tolerance!r}", where="export", hint=f"tolerance={TOLERANCE}")
+    if isinstance(inputs, Tensor | Mapping | str | bytes) or not isinstance(inputs, Iterable):
+        raise OptionError(
+            f"several inputs were expected, found {type(inputs).__name__}",
+            where="inputs",
+            hint="inputs=[x], each as the example",
+        )
     if not path.parent.is_dir() or path.is_dir():
         why = "is a folder" if path.is_dir() else "cannot write: there is no such folder"
         raise FileError(why, where=str(path), hint="is the folder there, and yours?")

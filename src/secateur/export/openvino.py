@@ -20,6 +20,10 @@ from secateur.types.call import batch_size, tensors
 class OpenVino:
     """OpenVINO IR (.xml with its .bin), float32 throughout, run by OpenVINO on the CPU.
 
+    No file system exchanges two files at once. So the older .xml goes first and the new one comes last:
+    a kill leaves the older pair, the new pair, or a .bin without its .xml, which nothing loads and the
+    next export replaces.
+
     Attributes:
         dynamic_batch: any number of samples, or that of the example alone.
     """

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.sparse import to_sparse_semi_structured
 
 from secateur.errors import ModelError, PlanError
 from secateur.mask.check import check_fits
 from secateur.mask.copies import copy_with
 from secateur.mask.shrink import shrink
 from secateur.types.plan import Plan
-
-PATTERN = (2, 4)
-DTYPES = (torch.float16, torch.bfloat16)
+from secateur.types.two_of_four import PATTERN, capable, compressed, of_size
 
 
 def semi_structured(model: nn.Module, plan: Plan) -> nn.Module:
@@ -43,16 +38,6 @@ def semi_structured(model: nn.Module, plan: Plan) -> nn.Module:
     return copy_with(pruned, sparse.get)
 
 
-def compressed(weight: Tensor) -> nn.Parameter:
-    """The weight of a Linear layer as a semi-structured tensor, without gradients."""
-    return nn.Parameter(to_sparse_semi_structured(weight.detach()), requires_grad=False)
-
-
-def compressible(weight: Tensor) -> bool:
-    """Whether the kernels take the weight of a Linear layer: its device, dtype, sizes and zeros."""
-    return _capable(weight) and _of_size(weight.shape) and _has_pattern(weight)
-
-
 def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """The Linear weights, by name, of which every four inputs keep two."""
     linear = {
@@ -68,7 +53,7 @@ def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
             continue
         rows, inputs = member.shape
         along_inputs = torch.arange(rows * inputs).view(rows, inputs)
-        if torch.equal(blocks, along_inputs) and _of_size(member.shape):
+        if torch.equal(blocks, along_inputs) and of_size(member.shape):
             found[member.name] = linear[member.name]
     if not found:
         raise PlanError(
@@ -79,23 +64,8 @@ def _weights(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     return found
 
 
-def _of_size(shape: Sequence[int]) -> bool:
-    return all(size % 64 == 0 for size in shape)
-
-
-def _has_pattern(weight: Tensor) -> bool:
-    """Whether no four inputs keep more than two."""
-    kept, of = PATTERN
-    return bool((weight.detach().unflatten(1, (-1, of)).count_nonzero(2) <= kept).all())
-
-
-def _capable(weight: Tensor) -> bool:
-    capable = weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= (8, 0)
-    return capable and weight.dtype in DTYPES
-
-
 def _check_device(weight: Tensor) -> None:
-    if not _capable(weight):
+    if not capable(weight):
         raise ModelError(
             f"semi-structured weights run on CUDA from compute capability 8.0, in float16 or bfloat16;"
             f" these are {weight.dtype} on {weight.device}",

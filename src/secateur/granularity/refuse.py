@@ -19,7 +19,10 @@ def refuse_wrapped(model: nn.Module) -> None:
     """
     kind = type(model).__name__
     if not isinstance(model, nn.Module):
-        raise ModelError(f"a torch.nn.Module was expected, found {kind}")
+        raise ModelError(
+            f"a torch.nn.Module was expected, found {kind}",
+            hint="the network itself: not its class, its file or its state dict",
+        )
     if kind in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"):
         raise ModelError(
             f"the network is wrapped in {kind}", hint="give the inner one: model.module"

@@ -88,7 +88,7 @@ def cut_of(plan: Plan) -> Cut:
 
 def _sizes(groups: Groups, masks: Mapping[str, Tensor]) -> Mapping[Attribute, int]:
     """What every size attribute that changes becomes."""
-    live = {i: int(extent.live(masks).sum()) for i, extent in enumerate(groups.extents)}
+    live = {i: extent.count(masks) for i, extent in enumerate(groups.extents)}
     solution = solve(groups.equations, live)
     if solution.broken:
         broken = solution.broken[0]

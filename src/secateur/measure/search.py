@@ -27,7 +27,7 @@ def search(
     counted: Sequence[Budget] = (),
     fine_tuned: bool = False,
     dial: Dial = _MACS,
-    tell: Callable[[str, int], None] = lambda _what, _done: None,
+    tell: Callable[[int, str], None] = lambda _done, _seen: None,
 ) -> Plan:
     """The plan that keeps budgets which only a measurement can tell.
 
@@ -43,6 +43,7 @@ def search(
         fine_tuned: the accuracy is to come from training later: a plan that does not keep it yet will
             do, where no other keeps the ceilings.
         dial: what is turned until the ceilings hold.
+        tell: told after every plan that was measured how many there were, and what was seen of this one.
 
     Raises:
         BudgetError: not even the smallest plan keeps the ceilings; or none that does so keeps the

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from secateur.cost.counts import macs
-from secateur.cost.verdict import within
+from secateur.cost.verdict import number, verdict, within
 from secateur.errors import BudgetError
 from secateur.mask.shrink import shrink
 from secateur.types.budget import Budget
@@ -72,6 +72,26 @@ class Trial:
         )
 
 
+def told(trial: Trial, named: str) -> str:
+    """A trial in one line: "41.2 % of the MACs: latency 0.48 (asked 0.5, aimed at 0.485): holds".
+
+    Args:
+        named: what its share is a share of.
+    """
+    seen = ", ".join(_told(*reading) for reading in trial.readings)
+    return f"{100 * trial.share:.1f} % of the {named}: {seen}: {_HOLDS[trial.held]}"
+
+
+_HOLDS = {True: "holds", False: "does not hold"}
+
+
+def _told(one: Measured, dense: float, after: float) -> str:
+    said = verdict(one.budget, dense, after)
+    aimed = f", aimed at {number(said['asked'] / (1.0 + one.margin))}" if one.margin else ""
+    reached, asked = number(said["reached"]), number(said["asked"])
+    return f"{said['quantity']} {reached} (asked {asked}{aimed})"
+
+
 def macs_kept(plan: Plan) -> float:
     """The share of the multiply-accumulates that a plan keeps.
 
@@ -112,7 +132,7 @@ class Walk:
     at: At
     counted: Sequence[Budget]
     dial: Dial
-    tell: Callable[[str, int], None]
+    tell: Callable[[int, str], None]
     tried: list[Trial] = field(default_factory=list)
 
     def plan(self, share: float) -> Plan:
@@ -138,5 +158,5 @@ class Walk:
         readings = tuple((one, *one.read(plan, small)) for one in what)
         found = Trial(plan, self.dial.share(plan), readings)
         self.tried.append(found)
-        self.tell("search", len(self.tried))
+        self.tell(len(self.tried), told(found, self.dial.named))
         return found

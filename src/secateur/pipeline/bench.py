@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def bench(
         with median, p10 and p90, times in seconds; `speedup`; `realised`, the speed-up over what the
         MACs promise; `difference`, of the runtime's outputs from eager PyTorch's, each relative to its
         own largest element. A runtime that cannot run the networks has `failed` instead, and why.
+        `hints`: what to try where the pruned network is the slower one.
 
     Raises:
         FileError: there is no finished run, or what it began with is gone.
@@ -80,7 +81,8 @@ def bench(
     example = of_size(given, 1)
     macs = [count_macs(model, example) for model in models]
     plan = plan_in(shelf, models[0], given, job)
-    if any(not group.removable for group in plan.groups):  # zeros that stay where they are
+    masked = any(not group.removable for group in plan.groups)  # zeros that stay where they are
+    if masked:
         macs[1] = round(macs[0] * counts.macs(plan.groups, plan.masks) / counts.macs(plan.groups))
     kept = macs[1] / macs[0] if macs[0] else 1.0
     rows = []
@@ -101,7 +103,31 @@ def bench(
         "repeats": repeats,
         "machine": environment(),
         "rows": rows,
+        "hints": list(hints(rows, masked=masked)),
     }
+
+
+def hints(rows: Sequence[Mapping[str, Any]], *, masked: bool) -> Iterator[str]:
+    """What to try, for each row of `bench` in which the pruned network is slower than the dense one.
+
+    Args:
+        masked: its units are zeros that stay where they are, not cut out.
+    """
+    for row in rows:
+        if "failed" in row or row["latency_kept"]["median"] <= 1.0:
+            continue
+        name, batch = row["runtime"], row["batch"]
+        more = (
+            "zeros are multiplied like other numbers: prune whole units (--granularity channels), or run"
+            " Linear layers sparse where that is faster (secateur.accelerate)"
+            if masked
+            else f"prune to a latency that is measured there (--to latency=0.8 --runtime {name} --batch"
+            f" {batch}), or to widths that it runs well (--round-to 8)"
+        )
+        yield (
+            f"on {name}, batch {batch}, the pruned network takes"
+            f" {100 * row['latency_kept']['median']:.0f} % of the dense one's time: {more}"
+        )
 
 
 def _timed(

@@ -29,16 +29,29 @@ def drawn(shapes: str, seed: int) -> Any:
         OptionError: the text is no shape.
     """
     draw = torch.Generator().manual_seed(derive(seed, "example"))
-    found = []
-    for shape in shapes.split(","):
+    several = shapes.split(",")
+    for shape in several:
         if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
             raise OptionError(
-                f"cannot read the shape {shape!r}",
-                where="example",
-                hint="batch first, as in 1x3x224x224; a comma parts several inputs",
+                f"cannot read the shape {shape!r}", where="example", hint=_meant(shapes)
             )
-        found.append(torch.randn([int(size) for size in shape.split("x")], generator=draw))
+    if len(set(several)) > 1 and all(shape.isdecimal() for shape in several):
+        raise OptionError(
+            f"{shapes} is {len(several)} inputs, and they differ in how many samples they hold",
+            where="example",
+            hint=_meant(shapes),
+        )
+    found = [
+        torch.randn([int(size) for size in shape.split("x")], generator=draw) for shape in several
+    ]
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def _meant(shapes: str) -> str:
+    """How to write what was probably meant: the numbers of the text, as one shape."""
+    sizes = re.findall(r"[1-9]\d*", shapes)
+    shape = "x".join(sizes) if len(sizes) > 1 else "1x3x224x224"
+    return f"batch first, sizes joined by x: --example {shape}; a comma parts several inputs"
 
 
 def from_data(model: nn.Module, of: Source, granularity: Granularity, seed: int = 0) -> Any:

@@ -22,6 +22,7 @@ from secateur.pipeline.source import judging, source
 from secateur.pipeline.verify import Load
 from secateur.types.batches import batches
 from secateur.types.call import batch_size, device_of, of_size
+from secateur.types.kinds import as_path
 
 SAMPLES = 16
 """How many samples of the data that judge are compared, beside the example."""
@@ -69,7 +70,7 @@ def export_run(
         FileError: there is no finished run, or a file cannot be written.
         SecateurError: whatever `export` raises.
     """
-    path = Path(path)
+    path = as_path(path, "path", "the file to write, as net.onnx")
     shelf = RunFolder(run_path(folder))
     request, small = request_of(shelf), rebuild(folder)
     job, of = job_in(shelf, request), source(load(request.data) if request.data else None)

@@ -15,6 +15,7 @@ from secateur.granularity import Granularity
 from secateur.learn import Quantizer
 from secateur.lookup import check_options, pick
 from secateur.pipeline.allocators import find_allocator
+from secateur.pipeline.budgets import To, budgets_of
 from secateur.pipeline.granularities import find_granularity
 from secateur.pipeline.layered import layers_of
 from secateur.pipeline.methods import SALIENCIES, Chosen, Method, find_method
@@ -23,12 +24,11 @@ from secateur.pipeline.scored import Scored, one_pass, scored
 from secateur.pipeline.stopwatches import stopwatch_of
 from secateur.recipes import Dpp, Recipe, Repairing
 from secateur.runtime import LayerTable, Stopwatch
-from secateur.types.budget import Budget, parse
+from secateur.types.budget import Budget
 from secateur.types.loss import Loss
 from secateur.types.scores import Scores
 
 Keep = Sequence[str | nn.Module]
-To = Budget | str | Sequence[Budget | str] | None
 
 
 class Choices(TypedDict, total=False):
@@ -98,8 +98,7 @@ def job(
         value = choices.get(name, least)
         if not isinstance(value, int) or value < least:
             raise OptionError(f"must be a whole number from {least}, not {value}", where=name)
-    several = [] if to is None else [to] if isinstance(to, Budget | str) else list(to)
-    budgets = tuple(parse(budget) if isinstance(budget, str) else budget for budget in several)
+    budgets = budgets_of(to)
     chosen = _searching(chosen, budgets)
     repairs = _repairs(chosen, choices.get("repair"))
     chosen, quantizer = _quantising(chosen, choices)
@@ -144,7 +143,7 @@ def _searching(
 
 def _counted(measure: str | None, budgets: Sequence[Budget]) -> bool:
     """Whether only what can be counted shall be measured."""
-    if measure not in {None, "all", "counted"}:
+    if measure not in (None, "all", "counted"):
         raise OptionError(
             f"{measure!r} cannot be measured", where="measure", hint="counted, or all"
         )

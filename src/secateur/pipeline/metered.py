@@ -59,6 +59,7 @@ def decided(
     dense = () if prices is None else (Budget("latency", 1.0, relative=True),)
 
     def by(how: Allocator) -> Plan:
+        report(Progress("search"))
         return search(
             model,
             lambda budgets: allocate(
@@ -69,7 +70,7 @@ def decided(
             counted=counted,
             fine_tuned=job.finetune > 0,
             dial=Dial() if prices is None else dial_of(prices, groups, others, _NOISE),
-            tell=lambda what, done: report(Progress(what, done, None)),
+            tell=lambda done, seen: report(Progress("search", done, seen=seen)),
         )
 
     steps = None if prices is None else stepped(how)

@@ -9,6 +9,7 @@ import torch
 
 from secateur.errors import FileError
 from secateur.find import groups
+from secateur.pipeline.example import drawn
 from secateur.pipeline.job import METHOD, job
 from secateur.pipeline.methods import Method, find_method
 from secateur.pipeline.progress import Progress, Report, silent
@@ -41,7 +42,6 @@ def score_once(
         OptionError: the method is a recipe that no scores stand for.
         SecateurError: whatever `prune` raises before it decides.
     """
-    _check_place(Path(file))
     method = _method(request, saliencies)
     task = job(
         method,
@@ -51,7 +51,10 @@ def score_once(
         samples=request.samples,
         seed=request.seed,
     )
+    if request.example is not None:
+        drawn(request.example, request.seed)
     model, of = dense(request), source(data)
+    _check_place(Path(file))  # once nothing can be mistyped any more
     example = example_of(request, model, of, task)
     report(Progress("groups"))
     with torch.random.fork_rng(devices=[]):

@@ -21,6 +21,7 @@ from secateur.pipeline.rebuild import cut_in, rebuild, request_of, run_path
 from secateur.pipeline.result import Result
 from secateur.pipeline.rounding import Rounding
 from secateur.pipeline.shelf import CERTIFICATE, MEASURES, PACKED, PLAN
+from secateur.types.kinds import as_path, as_paths, refuse_no_switch
 from secateur.types.plan import Plan
 
 Base = str | Path | Sequence[str | Path] | None
@@ -63,9 +64,15 @@ def pack(
         MissingExtraError: without `pip install 'secateur[wire]'`.
     """
     rounding, given = Rounding(bits, dtype), bases(base)
+    path = as_path(path, "path", "the file to write, as net.sct")
+    refuse_no_switch(bare, "bare")
     if not isinstance(model, str):
-        raise OptionError(f"a MODEL text was expected, found {type(model).__name__}", where="model")
-    _refuse_own_base(Path(path), given)
+        raise OptionError(
+            f"a MODEL text was expected, found {type(model).__name__}",
+            where="model",
+            hint='model="demo:resnet20", or net.py:make',
+        )
+    _refuse_own_base(path, given)
     if isinstance(what, str | Path):
         if plan is not None or model:
             raise OptionError("a run brings its own", where="plan" if plan is not None else "model")
@@ -80,26 +87,19 @@ def pack(
     return wire.write(path, wire.Contents(tensors, cut, model, record, wire.stored(given)))
 
 
-def bases(base: Base) -> Sequence[str | Path]:
+def bases(base: Base) -> tuple[Path, ...]:
     """One base or several, as several.
 
     Raises:
         OptionError: it is neither a path nor a sequence of paths.
     """
-    if base is None:
-        return ()
-    if isinstance(base, str | Path):
-        return (base,)
-    given: object = base
-    if not isinstance(given, Sequence) or not all(isinstance(one, str | Path) for one in given):
-        raise OptionError(f"a path or several were expected, found {given!r}", where="base")
-    return tuple(given)
+    return () if base is None else as_paths(base, "base", "base='old.sct'")
 
 
-def _refuse_own_base(path: Path, given: Sequence[str | Path]) -> None:
+def _refuse_own_base(path: Path, given: Sequence[Path]) -> None:
     """A difference that took the place of its base could never be read again."""
     for base in given:
-        if path.exists() and Path(base).exists() and path.samefile(base):
+        if path.exists() and base.exists() and path.samefile(base):
             raise OptionError(
                 f"{base} is the base, and would be overwritten",
                 where=str(path),
@@ -111,7 +111,11 @@ def _cut(model: nn.Module, plan: Plan | None) -> Cut:
     if plan is None:
         return Cut()
     if not isinstance(plan, Plan):
-        raise PlanError(f"a plan was expected, found {type(plan).__name__}")
+        raise PlanError(
+            f"a plan was expected, found {type(plan).__name__}",
+            where="plan",
+            hint="that of sec.prune or sec.allocate, which the network was shrunk by",
+        )
     check_shapes(model, plan)
     return cut_of(plan)
 

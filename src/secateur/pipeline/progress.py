@@ -14,11 +14,13 @@ class Progress:
         stage: "groups", "score", "certify", "recalibrate", "finetune", "accuracy", "latency", ...
         done: batches or steps of this stage that are behind; 0 where it begins.
         of: how many there will be; None where nobody knows.
+        seen: what this step found, in words, where that deserves a line of its own.
     """
 
     stage: str
     done: int = 0
     of: int | None = None
+    seen: str = ""
 
 
 Report = Callable[[Progress], None]

@@ -8,9 +8,10 @@ from typing import Any, Unpack
 
 from torch import nn
 
+from secateur.pipeline.budgets import To
 from secateur.pipeline.example import from_data
 from secateur.pipeline.given import example_of_scores, read_scores
-from secateur.pipeline.job import Choices, To, job
+from secateur.pipeline.job import Choices, job
 from secateur.pipeline.methods import Chosen
 from secateur.pipeline.progress import Report, silent
 from secateur.pipeline.result import Result

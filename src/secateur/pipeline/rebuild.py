@@ -18,6 +18,7 @@ from secateur.pipeline.folder import RECORD, RunFolder
 from secateur.pipeline.job import Job
 from secateur.pipeline.request import Request, from_json, job_of
 from secateur.pipeline.shelf import CUT, MODEL, PLAN, SCORES
+from secateur.types.kinds import as_path
 
 
 def rebuild(folder: str | Path) -> nn.Module:
@@ -47,8 +48,9 @@ def run_path(folder: str | Path) -> Path:
 
     Raises:
         FileError: there is none.
+        OptionError: what was given is no path.
     """
-    path = Path(folder)
+    path = as_path(folder, "run", "the folder that secateur prune wrote")
     if not (path / RECORD.file).is_file():
         raise FileError(
             "is not the folder of a run", where=str(path), hint="secateur prune ... -o makes one"

@@ -32,7 +32,7 @@ class Rounding:
     def __post_init__(self) -> None:
         if self.bits is not None and self.bits not in BITS:
             raise OptionError(f"{self.bits} bits", where="bits", hint="8, 4, 2 or 1")
-        if self.dtype is not None and self.dtype not in DTYPES:
+        if self.dtype is not None and self.dtype not in tuple(DTYPES):
             raise OptionError(f"{self.dtype!r}", where="dtype", hint=", ".join(DTYPES))
 
     def of(self, tensors: Mapping[str, Tensor], parameters: Set[str]) -> dict[str, Tensor]:

@@ -44,11 +44,14 @@ def run(
         SecateurError: whatever `prune` raises. The folder is then as it was.
     """
     job = task_of(request)
+    if request.example is not None:
+        drawn(request.example, request.seed)
+    model = dense(request)
+    # what was mistyped is said by now: before a folder is made, or found to hold something
     with claimed(Path(folder)) as path:
-        if (path / RECORD.file).exists():  # said before anything long is loaded
+        if (path / RECORD.file).exists():
             record = RECORD.load(path / RECORD.file)
             same_arguments(record, request.to_json(), record.get("inputs") or {}, path)
-        model = dense(request)
         inputs = _inputs(request, model, data)
         shelf = begun(path, request.to_json(), inputs, request.command())
         if shelf.finished:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secateur.cost.verdict import number
+
 _STAGES = {
     "oneshot": "one-shot",
     "recalibrated": "recalibrated",
@@ -47,11 +49,11 @@ def table(measures: Mapping[str, Any]) -> list[Row]:
 def budget_line(budget: Mapping[str, Any]) -> str:
     """What became of a budget: "macs: asked 0.5, reached 0.4987: met"."""
     verdict = {True: "met", False: "MISSED", None: "not measured"}[budget["met"]]
-    reached = "" if budget["reached"] is None else f", reached {_number(budget['reached'])}"
+    reached = "" if budget["reached"] is None else f", reached {number(budget['reached'])}"
     missed = budget["met"] is False and budget["asked"] > 0.0
     over = f" by {100 * (budget['reached'] / budget['asked'] - 1):.2g} %" if missed else ""
     on = f" ({_on(budget)})" if "runtime" in budget else ""
-    return f"{budget['quantity']}{on}: asked {_number(budget['asked'])}{reached}: {verdict}{over}"
+    return f"{budget['quantity']}{on}: asked {number(budget['asked'])}{reached}: {verdict}{over}"
 
 
 def _on(timed: Mapping[str, Any]) -> str:
@@ -102,7 +104,3 @@ def _interval(accuracy: Mapping[str, Any]) -> str:
 
 def _kept(dense: float, pruned: float) -> str:
     return f"{100 * pruned / dense:.1f} % kept" if dense else ""
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

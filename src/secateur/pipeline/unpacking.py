@@ -21,6 +21,7 @@ from secateur.pipeline.request import from_json
 from secateur.pipeline.shelf import CERTIFICATE, CUT, MEASURES, MODEL, PACKED
 from secateur.pipeline.stranger import build, check
 from secateur.types.group import Declared
+from secateur.types.kinds import as_path, refuse_no_switch
 from secateur.types.unbuilt import refuse_unbuilt
 
 
@@ -70,6 +71,7 @@ def unpack_run(
         FileError: as `unpack`; or only a network was packed; or the folder holds something else. What
             an unpacking of the same bundle left that was killed is no hindrance: it begins anew.
     """
+    where = as_path(folder, "folder", "the folder to write, new or empty")
     loaded = _load(path, model, base, trust)
     if not loaded.record:
         raise FileError(
@@ -89,7 +91,7 @@ def unpack_run(
         request = from_json(record["request"], str(path))
     if not trust:
         check(request, str(path))
-    with claimed(Path(folder)) as place:
+    with claimed(where) as place:
         if (place / RECORD.file).exists():
             _clear(place, record)
         RECORD.save(record, place / RECORD.file)
@@ -120,6 +122,8 @@ def _clear(place: Path, record: Mapping[str, Any]) -> None:
 
 
 def _load(path: str | Path, model: nn.Module | str | None, base: Base, trust: bool) -> wire.Loaded:
+    path = as_path(path, "path", "a bundle, as net.sct")
+    refuse_no_switch(trust, "trust")
     if not (model is None or isinstance(model, str)):
         refuse_unbuilt(model, "unpack")
 

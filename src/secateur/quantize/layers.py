@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from secateur.recover.consumers import KINDS, Layer, alone, computes_otherwise
+from secateur.types.layers import KINDS, Layer, alone, computes_otherwise
 
 
 def layers_of(model: nn.Module, weights: Iterable[str]) -> tuple[dict[str, Layer], dict[str, str]]:

@@ -17,7 +17,6 @@ from secateur.quantize.layers import layers_of
 from secateur.quantize.overlap import refuse_overlap
 from secateur.quantize.rounded import Rounded
 from secateur.quantize.scale import fitted
-from secateur.recover.consumers import Layer
 from secateur.recover.patches import columns, unrolled
 from secateur.recover.probe import probe
 from secateur.recover.reach import given_to
@@ -25,6 +24,8 @@ from secateur.recover.restored import restored_on_error
 from secateur.types.batches import Batch
 from secateur.types.batches import batches as checked
 from secateur.types.call import device_of
+from secateur.types.kinds import refuse_no_function
+from secateur.types.layers import Layer
 from secateur.types.unbuilt import refuse_unbuilt
 from secateur.types.untouched import untouched
 
@@ -75,10 +76,12 @@ def quantize(
     (docs/log.md).
     """
     _check(quantizer, data, damping, memory, batches)
+    if progress is not None:
+        refuse_no_function(progress, "progress", "a function of two numbers: done, and of all")
     weights = _weights(model)
     layers, left = layers_of(model, weights)
     if data is None:
-        layers, left = {}, dict.fromkeys(weights, "there are no data")
+        layers, left = {}, dict.fromkeys(weights, "without data")
 
     def read(limit: int | None = batches) -> Iterator[Batch]:
         return checked(() if data is None else data, device_of(model), limit)
@@ -124,7 +127,9 @@ def _check(
         if name == "batches" and value is None:
             continue
         if not isinstance(value, int) or value < 1:
-            raise OptionError(f"must be a whole number from 1, not {value!r}", where=name)
+            raise OptionError(
+                f"must be a whole number from 1, not {value!r}", where=name, hint="leave it out"
+            )
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

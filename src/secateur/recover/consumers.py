@@ -11,10 +11,9 @@ from secateur.errors import OptionError, PlanError
 from secateur.mask.check import check_fits, check_shapes
 from secateur.types.group import Groups, Member, Role
 from secateur.types.kept import kept, spread
+from secateur.types.layers import KINDS, Layer, alone, computes_otherwise
 from secateur.types.plan import Plan
 
-Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
-KINDS: tuple[type[Layer], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -63,17 +62,6 @@ def consumers(
     return found, left
 
 
-def alone(model: nn.Module, tensor: Tensor) -> bool:
-    """Whether no second module holds a parameter or buffer."""
-    holders = (
-        module
-        for module in model.modules()
-        for held in (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        if held is tensor
-    )
-    return sum(1 for _ in holders) == 1
-
-
 def _check(small: nn.Module, model: nn.Module, plan: Plan) -> None:
     check_fits(model, plan)
     given: object = small
@@ -115,16 +103,6 @@ def _refusal(model: nn.Module, groups: Groups, member: Member) -> str:
     if any(c.weight == member.name and c.module != path for c in groups.contractions):
         return "its weight is multiplied outside of the layer"
     return ""
-
-
-def computes_otherwise(layer: Layer) -> bool:
-    """Whether a Linear layer or convolution has a forward pass of its own."""
-    base = next(kind for kind in KINDS if isinstance(layer, kind))
-    return any(_differs(layer, base, name) for name in ("forward", "_conv_forward"))
-
-
-def _differs(owner: nn.Module, base: type[nn.Module], name: str) -> bool:
-    return name in vars(owner) or getattr(type(owner), name, None) is not getattr(base, name, None)
 
 
 def _layer(model: nn.Module, path: str) -> Layer:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import DataError, OptionError
-from secateur.recover.consumers import Consumer, Layer, consumers
+from secateur.recover.consumers import Consumer, consumers
 from secateur.recover.normal_equations import NormalEquations
 from secateur.recover.offset import Offset, offset_of
 from secateur.recover.patches import columns, patches, places
@@ -21,6 +21,7 @@ from secateur.recover.restored import restored_on_error
 from secateur.types.batches import Batch
 from secateur.types.batches import batches as checked
 from secateur.types.call import device_of, to
+from secateur.types.layers import Layer
 from secateur.types.plan import Plan
 from secateur.types.untouched import untouched
 

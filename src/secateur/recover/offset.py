@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from secateur.recover.consumers import Consumer, alone
+from secateur.recover.consumers import Consumer
+from secateur.types.layers import alone
 
 NOWHERE = "it has no bias of its own, and does not lead straight into a BatchNorm"
 

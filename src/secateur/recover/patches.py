@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.recover.consumers import Layer
+from secateur.types.layers import Layer
 
 
 def padded(x: Tensor, layer: Layer) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from secateur.attention import written_out
-from secateur.recover.consumers import Layer
 from secateur.types.batches import Batch
 from secateur.types.call import run
+from secateur.types.layers import Layer
 
 
 class _Reached(BaseException):

@@ -16,12 +16,13 @@ from torch import nn
 from secateur import archive
 from secateur.cost import Layer, Prices, Surface, placed, points, processor
 from secateur.cost.surface import Point
-from secateur.errors import FileError
+from secateur.errors import FileError, OptionError
 from secateur.files import write_text
 from secateur.runtime.eager import TorchEager
 from secateur.runtime.layer_times import layer_times
 from secateur.runtime.runtime import Runtime
 from secateur.runtime.stopwatch import Stopwatch
+from secateur.types.kinds import as_path, refuse_no_function, refuse_no_network
 
 _FORMAT = 1
 _VARIABLE = "SECATEUR_CACHE"
@@ -47,8 +48,13 @@ class LayerTable:
         clock: measures one layer.
     """
 
-    folder: Path | None = None
+    folder: str | Path | None = None
     clock: Clock = layer_times
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:
+            as_path(self.folder, "LayerTable", "folder='times'")
+        refuse_no_function(self.clock, "LayerTable", "leave clock out")
 
     def prices(
         self,
@@ -67,7 +73,16 @@ class LayerTable:
             DataError: the network does not run on the example.
             FileError: the file is damaged, or cannot be written.
             MissingExtraError: the runtime is not installed.
+            ModelError: it is no network.
+            OptionError: it is no stopwatch.
         """
+        refuse_no_network(model, "LayerTable")
+        if not isinstance(stopwatch, Stopwatch):
+            raise OptionError(
+                f"{stopwatch!r} is no stopwatch",
+                where="LayerTable",
+                hint="sec.Stopwatch(sec.OnnxRuntime())",
+            )
         runtime = stopwatch.runtime or _EAGER
         on = _on(runtime, stopwatch.threads)
         file = self._file(on)
@@ -90,7 +105,7 @@ class LayerTable:
         )
 
     def _file(self, on: dict[str, Any]) -> Path:
-        folder = _folder() if self.folder is None else self.folder
+        folder = _folder() if self.folder is None else Path(self.folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -15,6 +15,7 @@ from secateur.errors import OptionError
 from secateur.runtime.runtime import Once, Runtime
 from secateur.runtime.timing import seconds
 from secateur.types.call import batch_size, of_size
+from secateur.types.kinds import refuse_no_function, refuse_no_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,18 @@ class Stopwatch:
             value: object = getattr(self, name)
             optional = name == "batch" and value is None
             if not optional and (type(value) is not int or value < 1):
-                raise OptionError(f"{name}={value!r} is not a whole number from 1", "Stopwatch")
+                raise OptionError(
+                    f"{name}={value!r} is not a whole number from 1", "Stopwatch", f"{name}=1"
+                )
+        refuse_no_function(self.clock, "Stopwatch", "clock=time.process_time")
         if self.clock is not time.perf_counter and (self.runtime is None or self.threads > 1):
             raise OptionError(
                 "a clock of one's own needs a runtime by name and one thread",
                 where="Stopwatch",
                 hint="runtime=sec.TorchEager(), threads=1",
             )
-        if not self.seconds > 0.0:
+        number: object = self.seconds
+        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0.0:
             raise OptionError(f"seconds={self.seconds!r} is no time", "Stopwatch", "seconds=2.0")
 
     def against(self, dense: nn.Module, example: Any) -> Callable[[nn.Module], list[Latency]]:
@@ -67,12 +72,14 @@ class Stopwatch:
         Raises:
             DataError: the network does not run on the example.
             MissingExtraError: the runtime is not installed.
-            ModelError: the runtime cannot run the network.
+            ModelError: it is no network, or the runtime cannot run it.
         """
+        refuse_no_network(dense, "Stopwatch")
         runtime, given = self.runtime, self.example(example)
         if runtime is None:
 
             def in_place(small: nn.Module) -> list[Latency]:
+                refuse_no_network(small, "Stopwatch")
                 return latency(
                     [dense, small],
                     given,

@@ -173,7 +173,7 @@ def _together(
         masks[group.name] = torch.ones(group.size, dtype=torch.bool)
         half = torch.randperm(group.size, generator=draw)[: group.size // 2]
         masks[group.name][half] = False
-    live = {i: int(groups.extents[i].live(masks).sum()) for i in used}
+    live = {i: groups.extents[i].count(masks) for i in used}
     refused: dict[int, Equation] = {}
     for equation in solve(equations, live).broken:
         mentioned = {equation.extent, *counts(equation.expression)}

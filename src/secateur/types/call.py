@@ -35,7 +35,7 @@ def run(model: nn.Module, example: Any, where: str) -> Any:
         return call(model, example)
     except (torch.OutOfMemoryError, SecateurError):
         raise
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors(example)) or "none"
         raise DataError(
             f"the network does not run on this input (tensors of shape {shapes}): {error}",

@@ -147,6 +147,10 @@ class Extent:
                 alive &= mask[unit_of]
         return alive
 
+    def count(self, masks: Mapping[str, Tensor]) -> int:
+        """How many indices are left. A dim without parts may stand for any number in the code."""
+        return int(self.live(masks).sum()) if self.parts else self.size
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contraction:

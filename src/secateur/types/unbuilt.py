@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.sparse import SparseSemiStructuredTensor
 
 from secateur.errors import ModelError
+from secateur.types.kinds import no_network
 
 
 def refuse_unbuilt(model: object, where: str) -> None:
@@ -23,8 +24,7 @@ def refuse_unbuilt(model: object, where: str) -> None:
             run yet), on the meta device, or sparse, as those of `sec.accelerate` are.
     """
     if not isinstance(model, nn.Module):
-        found = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise ModelError(f"a network was expected, found {found}", where=where)
+        raise no_network(model, where)
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(tensor):
             raise ModelError(

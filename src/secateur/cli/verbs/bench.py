@@ -49,6 +49,8 @@ def run(asked: Bench) -> int:
         f"{asked.repeats} repeats in turns, {threads}: median [p10, p90]; realised is the speed-up over"
         " what the MACs promise"
     )
+    for hint in found["hints"]:
+        typer.echo(f"hint: {hint}")
     return 0
 
 
