@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secateur.errors import MissingExtraError
 from secateur.wire import entropy
-from secateur.wire.adaptive import Coded, Kind, Memory, chunks, frequencies, take
+from secateur.wire.adaptive import Kind, Memory, chunks, frequencies, take, weigh
 from secateur.wire.entropy import TOTAL, Decoder, Encoder
 from tests.wire import plain_reader
 
@@ -75,7 +75,7 @@ def test_frequencies_add_up_and_are_those_of_the_page(
     before = np.random.default_rng(seed).integers(0, 2**20, len(own))
     kind, memory = Kind("x", 0, len(own), reach), Memory()
     memory.add(kind, before)
-    found = frequencies(memory.prior(kind), np.array(own), reach)
+    found = frequencies(memory.prior([kind])[0], np.array(own), reach)
     assert found.sum() == TOTAL
     assert found.min() >= 1
     prior = [b * 256 * 64 // max(1, int(before.sum())) for b in before.tolist()]
@@ -96,15 +96,34 @@ def test_learned_frequencies(count: int, size: int, seed: int) -> None:
     kind, memory, other = Kind("x", 0, size), Memory(), Memory()
     encoder = Encoder()
     for _ in range(2):
-        coded = Coded(symbols, kind, memory)
+        (coded,) = weigh([symbols], [kind], memory)
         coded.put(encoder)
         memory.add(kind, coded.counts)
     decoder = Decoder(encoder.finish())
     for _ in range(2):
-        found, counts = take(decoder, count, kind, other)
-        assert found.tolist() == symbols.tolist()
-        other.add(kind, counts)
+        found, counts = take(decoder, count, [kind], other)
+        assert found.tolist() == [symbols.tolist()]
+        other.add(kind, counts[0])
     decoder.end()
+
+
+@given(st.integers(0, 700), st.integers(2, 40), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_rows_together_are_rows_by_themselves(count: int, size: int, reach: int, seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    rows = draw.integers(0, size, (3, count)).astype(np.uint8)
+    kinds, memory = [Kind("x", number, size, reach) for number in range(3)], Memory()
+    memory.add(kinds[1], draw.integers(0, 1000, size))
+    together, encoder = weigh(list(rows), kinds, memory), Encoder()
+    for coded, row, kind in zip(together, rows, kinds, strict=True):
+        (alone,) = weigh([row], [kind], memory)
+        assert coded.counts.tolist() == alone.counts.tolist()
+        assert coded.bits == pytest.approx(alone.bits)
+        for (_, left), (_, right) in zip(coded.steps, alone.steps, strict=True):
+            assert left.tolist() == right.tolist()
+        coded.put(encoder)
+    found, counts = take(Decoder(encoder.finish()), count, kinds, memory)
+    assert found.tolist() == rows.tolist()
+    assert counts.tolist() == [coded.counts.tolist() for coded in together]
 
 
 def test_it_comes_near_the_entropy() -> None:
@@ -113,7 +132,7 @@ def test_it_comes_near_the_entropy() -> None:
     symbols = symbols.astype(np.int32)
     share = np.bincount(symbols) / symbols.size
     limit = -(share[share > 0] * np.log2(share[share > 0])).sum() * symbols.size
-    coded = Coded(symbols, Kind("codes", 0, 255, 6), Memory())
+    (coded,) = weigh([symbols], [Kind("codes", 0, 255, 6)], Memory())
     assert limit < coded.bits < 1.005 * limit
     encoder = Encoder()
     coded.put(encoder)

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from secateur.wire.entropy import TOTAL, Decoder, Encoder, Ints
-
-Symbols = NDArray[np.int32]
+from secateur.wire.entropy import TOTAL, Decoder, Encoder, Ints, Symbols
 
 LONGEST = 4096  # codes of a channel
 WIDEST = 4  # symbols of an alphabet
@@ -75,9 +73,9 @@ def put(encoder: Encoder, steps: list[tuple[Symbols, Ints]]) -> None:
         encoder.put(here, expected)
 
 
-def take(decoder: Decoder, counts: Ints, size: int) -> Symbols:
+def take(decoder: Decoder, counts: Ints, size: int) -> NDArray[np.uint8]:
     """Inverse of `put`: symbols (n,), channel after channel."""
-    chains, symbols = Chains(size), np.empty(int(counts.sum()), np.int32)
+    chains, symbols = Chains(size), np.empty(int(counts.sum()), np.uint8)
     before = np.full(counts.size, size, np.int64)
     for rows, places in _steps(counts):
         expected = chains.expected(before[rows])

@@ -19,6 +19,7 @@ TOTAL = 1 << 24
 """What the frequencies of all symbols of an alphabet add up to."""
 
 Ints = NDArray[np.int64]
+Symbols = NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.int32]
 _WORD = 4  # bytes
 
 
@@ -27,9 +28,9 @@ class Encoder:
 
     def __init__(self) -> None:
         _stream()  # said before anything is done, where the extra is missing
-        self._steps: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+        self._steps: list[tuple[Symbols, NDArray[np.float32]]] = []
 
-    def put(self, symbols: NDArray[np.int32], frequencies: Ints) -> None:
+    def put(self, symbols: Symbols, frequencies: Ints) -> None:
         """Symbols (n,), from 0; their frequencies (m,) for all, or (n, m) for each."""
         if symbols.size:
             self._steps.append((symbols, _given(frequencies)))
@@ -38,7 +39,8 @@ class Encoder:
         """Everything that was put, in bytes that do not end in a zero."""
         stream = _stream()
         coder = stream.stack.AnsCoder()
-        for symbols, given in reversed(self._steps):  # a stack: what is read first is put last
+        for small, given in reversed(self._steps):  # a stack: what is read first is put last
+            symbols = small.astype(np.int32, copy=False)
             if given.ndim == 1:
                 coder.encode_reverse(symbols, stream.model.Categorical(given, perfect=False))
             else:

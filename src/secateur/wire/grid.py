@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 LARGEST = 127
 """The largest code: that of eight bits."""
 
-_HEAD = 256  # values of the first channel that are looked at before all others
+_FEW = 8  # values that are looked at before all others
 
 Ints = NDArray[np.int64]
 
@@ -22,19 +23,20 @@ class Grid:
     """Values (n,) as code times scale.
 
     Attributes:
-        symbols: int32 (n,): code + largest; 2 * largest + 1 is a zero with a minus sign, which rounding
+        symbols: uint8 (n,): code + largest; 2 * largest + 1 is a zero with a minus sign, which rounding
             and masking leave behind.
         scales: float32 (1,), or one for each channel.
         largest: of all |codes|, from 1 to 127.
     """
 
-    symbols: NDArray[np.int32]
+    symbols: NDArray[np.uint8]
     scales: NDArray[np.float32]
     largest: int
 
     def values(self, channel: Ints | None, dtype: torch.dtype) -> Tensor:
         """The values (n,); `channel` (n,) says which scale each one has, where there are several."""
-        found = (self.symbols - self.largest).astype(np.float32)
+        found = self.symbols.astype(np.float32)
+        found -= self.largest
         with np.errstate(over="ignore"):  # scales that nobody wrote
             found *= self.scales[0] if channel is None else self.scales[channel]
         found[self.symbols > 2 * self.largest] = -0.0
@@ -52,12 +54,15 @@ def find(values: Tensor, counts: Ints) -> Grid | None:
     plain = values.float().numpy()
     if not np.isfinite(plain).all() or not plain.any():
         return None
-    head = plain[: min(int(counts[0]), _HEAD)] if counts.size else plain[:0]
-    if head.any() and _on(head, np.array([head.size])) is None:
-        return None  # nor is what these few belong to
+    first = int(counts[0]) if counts.size else 0
+    few = plain[:first][:_FEW], plain[:: -(-len(plain) // _FEW)]
+    if not _may_lie(few[0]):
+        return None
     for sizes in (np.array([len(plain)]), counts):
         if 32 * sizes.size + 7 * len(plain) > 20 * len(plain):
             continue  # scales that cost more than the codes save
+        if sizes.size == 1 and not _may_lie(few[1]):
+            continue
         grid = _on(plain, sizes)
         if grid is not None:
             channel = channels(sizes) if grid.scales.size > 1 else None
@@ -69,6 +74,14 @@ def find(values: Tensor, counts: Ints) -> Grid | None:
 def channels(counts: Ints) -> Ints:
     """Which channel each value is of, (n,)."""
     return np.repeat(np.arange(counts.size), counts)
+
+
+def _may_lie(few: NDArray[np.float32]) -> bool:
+    """Whether finite numbers are multiples, by at most 127, of one; if not, nor is what they belong to."""
+    ratios = [number.as_integer_ratio() for number in few.tolist() if number]
+    most = max((below for _, below in ratios), default=1)  # all are powers of two
+    whole = [above * (most // below) for above, below in ratios]
+    return max(map(abs, whole), default=0) <= LARGEST * math.gcd(*whole)
 
 
 def _on(plain: NDArray[np.float32], sizes: Ints) -> Grid | None:
@@ -92,8 +105,8 @@ def _on(plain: NDArray[np.float32], sizes: Ints) -> Grid | None:
     largest = int(codes.max())
     if largest > LARGEST:
         return None
-    symbols = np.full(plain.size, largest, np.int32)
-    symbols[some] += np.where(plain[some] < 0, -codes, codes).astype(np.int32)
+    symbols = np.full(plain.size, largest, np.uint8)
+    symbols[some] = largest + np.where(plain[some] < 0, -codes, codes)
     symbols[np.signbit(plain) & ~some] = 2 * largest + 1
     scales = np.zeros(sizes.size, np.float32)
     scales[channel[begins]] = np.ldexp(step.astype(np.float64), lowest - 150)

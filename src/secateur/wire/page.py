@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from secateur.wire import adaptive
 from secateur.wire.adaptive import Coded, Kind, Memory
-from secateur.wire.entropy import Decoder, Encoder, Ints
+from secateur.wire.entropy import Decoder, Encoder, Ints, Symbols
 from secateur.wire.varint import Reader, Writer
 
 
@@ -19,9 +21,13 @@ class Page:
         self.plain, self.coded = bytearray(), Encoder()
         self._seen: list[tuple[Kind, Ints]] = []
 
-    def weigh(self, symbols: NDArray[np.int32], kind: Kind) -> Coded:
+    def weigh(self, symbols: Symbols, kind: Kind) -> Coded:
         """What symbols would cost, coded."""
-        return Coded(symbols, kind, self.memory)
+        return self.weigh_all([symbols], [kind])[0]
+
+    def weigh_all(self, rows: Sequence[Symbols], kinds: Sequence[Kind]) -> list[Coded]:
+        """What equally many symbols of each kind would cost."""
+        return adaptive.weigh(rows, kinds, self.memory)
 
     def put(self, coded: Coded) -> None:
         """Code what was weighed."""
@@ -55,10 +61,10 @@ class Leaf:
         self.plain, self.coded = Reader(plain.raw(coded)), Decoder(plain.raw(plain.left))
         self._memory, self._seen = memory, list[tuple[Kind, Ints]]()
 
-    def take(self, count: int, kind: Kind) -> NDArray[np.int32]:
-        """The next symbols (count,) of a kind."""
-        symbols, counts = adaptive.take(self.coded, count, kind, self._memory)
-        self._seen.append((kind, counts))
+    def take(self, count: int, *kinds: Kind) -> NDArray[np.uint8]:
+        """The next symbols (kinds, count), as many of each kind."""
+        symbols, counts = adaptive.take(self.coded, count, kinds, self._memory)
+        self._seen.extend(zip(kinds, counts, strict=True))
         return symbols
 
     def saw(self, symbols: NDArray[np.uint8], kind: Kind) -> None:

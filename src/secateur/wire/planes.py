@@ -34,23 +34,22 @@ DTYPES = (
 _TURNED = {2: "<u2", 4: "<u4", 8: "<u8"}
 
 
-def split(values: Tensor) -> list[Bytes]:
-    """The planes of values (n,), each uint8 (n,), from the lowest bytes to the highest."""
+def split(values: Tensor) -> Bytes:
+    """The planes (bytes of one, n) of values (n,), from the lowest bytes to the highest."""
     size = values.element_size()
     flat = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     if _is_turned(values.dtype):
         whole = flat.view(_TURNED[size])
         flat = (whole << 1 | whole >> 8 * size - 1).view(np.uint8)
-    table = flat.reshape(-1, size)
-    return [np.ascontiguousarray(table[:, plane]) for plane in range(size)]
+    return np.ascontiguousarray(flat.reshape(-1, size).T)
 
 
-def join(planes: list[Bytes], dtype: torch.dtype) -> Tensor:
+def join(planes: Bytes, dtype: torch.dtype) -> Tensor:
     """Inverse of `split`."""
-    size = len(planes)
-    table = np.empty((planes[0].size, size), np.uint8)
-    for plane, content in enumerate(planes):
-        table[:, plane] = content
+    size, count = planes.shape
+    table = np.empty((count, size), np.uint8)
+    for place, plane in enumerate(planes):
+        table[:, place] = plane
     flat = table.reshape(-1)
     if _is_turned(dtype):
         whole = flat.view(_TURNED[size])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ Bools = NDArray[np.bool_]
 
 _ROW = 4096  # units of a row of an index at most
 _ROWS = 1 << 24  # units of all rows at most
+_BATCH = 1 << 13  # places that are looked at together
 _TRUSTS = (4, 16, 64)
 _RUNS = Kind("runs", 0, 256)
 
@@ -78,12 +79,12 @@ def put(page: Page, stay: Bools, widths: Iterable[int] = ()) -> Way:
     if 0 < k < n:
         overhead = 0.5 * math.log2(2 * math.pi * k * (n - k) / n + 1)
         costs.append((index_bits(n, k) + overhead + 8, Way.INDEX, 0))
-        costs += [
-            (n // width * index_bits(width, each) + 24, Way.ROWS, width)
-            for width in widths
-            if (each := _in_each(stay, width)) is not None
-        ]
-        lines = [found for width in widths for found in _lines(stay, width)]
+        for table in (stay.reshape(-1, width) for width in widths if _divides(width, n)):
+            in_rows = _kept(table, 1)
+            if (each := _in_each(in_rows, table)) is not None:
+                width = table.shape[1]
+                costs.append((len(table) * index_bits(width, each) + 24, Way.ROWS, width))
+            lines += _lines(in_rows, table)
         costs += [(bits + 40, Way.LINES, place) for place, (bits, _) in enumerate(lines)]
         runs = _runs(stay)
         weighed = page.weigh(_as_bytes(runs), _RUNS) if runs.size * 8 < min(costs)[0] else None
@@ -102,7 +103,7 @@ def put(page: Page, stay: Bools, widths: Iterable[int] = ()) -> Way:
         case Way.INDEX:
             page.parameters.number(k)
             if 0 < k < n:
-                page.coded.put(stay.astype(np.int32), _chances(k, n))
+                page.coded.put(stay, _chances(k, n))
         case Way.ROWS:
             page.parameters.number(chosen)
             page.parameters.number(k * chosen // n)
@@ -129,7 +130,7 @@ def take(leaf: Leaf, n: int) -> Bools:
             length = leaf.parameters.number()
             if length > 2 * n + 1:
                 raise ValueError(f"{length} run lengths for {n} positions")
-            return _from_runs(leaf.take(length, _RUNS), n)
+            return _from_runs(leaf.take(length, _RUNS)[0], n)
         case Way.INDEX:
             k = leaf.parameters.number()
             if k > n:
@@ -148,13 +149,16 @@ def take(leaf: Leaf, n: int) -> Bools:
             return _take_lines(leaf, n)
 
 
-def _in_each(stay: Bools, width: int) -> int | None:
-    """How many stay in each row; None where the rows differ, or are no rows."""
-    n = stay.size
-    if not 1 < width <= _ROW or n % width or n > _ROWS or n == width > 64:
+def _divides(width: int, n: int) -> bool:
+    return 1 < width <= n <= _ROWS and n % width == 0
+
+
+def _in_each(in_rows: Ints, table: Bools) -> int | None:
+    """How many stay in each row; None where the rows differ, are too long, or only one and long."""
+    count, width = table.shape
+    if width > _ROW or (count == 1 and width > 64):
         return None
-    each = _kept(stay.reshape(-1, width), 1)
-    return int(each[0]) if (each == each[0]).all() else None
+    return int(in_rows[0]) if (in_rows == in_rows[0]).all() else None
 
 
 def _kept(table: Bools, axis: int) -> Ints:
@@ -165,11 +169,11 @@ def _kept(table: Bools, axis: int) -> Ints:
 
 def _put_rows(page: Page, rows: Bools) -> None:
     """Column by column: the first places of all rows, then the second."""
-    left = _kept(rows, 1)
-    for column in range(rows.shape[1]):
-        bits = rows[:, column]
-        page.coded.put(bits.astype(np.int32), _chances(left, rows.shape[1] - column))
-        left = left - bits
+    width = rows.shape[1]
+    k = int(np.count_nonzero(rows[0]))
+    for begin, columns, before in _batches(rows.T):
+        of = np.arange(width - begin, width - begin - len(columns), -1)
+        page.coded.put(columns.reshape(-1), _chances(k - before, of[:, None]))
 
 
 def _take_rows(leaf: Leaf, count: int, width: int, k: int) -> Bools:
@@ -182,29 +186,29 @@ def _take_rows(leaf: Leaf, count: int, width: int, k: int) -> Bools:
     return rows
 
 
-def _lines(stay: Bools, width: int) -> list[tuple[float, _Lines]]:
-    """What lines cost, of both directions, in bits: the formula's chances multiplied are Beta functions."""
-    n, k = stay.size, int(np.count_nonzero(stay))
-    if not 1 < width < n or n % width or n > _ROWS:
-        return []
-    table, found = stay.reshape(-1, width), []
+def _lines(in_rows: Ints, table: Bools) -> list[tuple[float, _Lines]]:
+    """What lines cost, of both directions, in bits: the formula's chances multiplied, all lines at once."""
+    n, k, found = table.size, int(in_rows.sum()), []
     for across in (False, True):
         count = table.shape[across]
         if not 1 < count <= min(_ROW, 2 * n // count):
             continue  # many short lines take long, and tell little
-        seen = np.bincount(_kept(table, int(across)))  # by how many lines keep it
-        for trust in _TRUSTS:
-            a, b = trust * k / n, trust * (n - k) / n
-            bits = sum(
-                int(seen[kept]) * (_log_beta(a, b) - _log_beta(kept + a, count - kept + b))
-                for kept in np.flatnonzero(seen).tolist()
-            )
-            found.append((bits / math.log(2.0), _Lines(width, across, trust)))
+        kept = in_rows if across else _kept(table, 0)
+        seen = np.bincount(kept, minlength=count + 1)  # places by how many lines keep them
+        stays, leaves, both = (_log_rising(share / n, count) for share in (k, n - k, n))
+        nats = n // count * both[:, -1] - (stays + leaves[:, ::-1]) @ seen
+        for trust, bits in zip(_TRUSTS, (nats / math.log(2.0)).tolist(), strict=True):
+            found.append((bits, _Lines(table.shape[1], across, trust)))
     return found
 
 
-def _log_beta(a: float, b: float) -> float:
-    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+def _log_rising(share: float, most: int) -> NDArray[np.float64]:
+    """log of a (a + 1) ... (a + i - 1), for a = A share and i from 0 to `most`; a row for each A."""
+    factors = np.empty((len(_TRUSTS), most + 1))
+    factors[:, 0] = 1.0
+    factors[:, 1:] = np.multiply.outer(_TRUSTS, [share]) + np.arange(most)
+    logs: NDArray[np.float64] = np.cumsum(np.log(factors), 1)
+    return logs
 
 
 def _put_lines(page: Page, stay: Bools, k: int, how: _Lines) -> None:
@@ -213,10 +217,25 @@ def _put_lines(page: Page, stay: Bools, k: int, how: _Lines) -> None:
     page.parameters.number(how.trust)
     page.parameters.number(k)
     table = stay.reshape(-1, how.width)
-    kept = np.zeros(table.shape[not how.across], np.int64)
-    for number, line in enumerate(table.T if how.across else table):
-        page.coded.put(line.astype(np.int32), _expected(kept, number, k, stay.size, how.trust))
-        kept += line
+    for begin, lines, before in _batches(table.T if how.across else table):
+        of = np.arange(begin, begin + len(lines))
+        page.coded.put(lines.reshape(-1), _expected(before, of[:, None], k, stay.size, how.trust))
+
+
+def _batches(table: Bools) -> Iterator[tuple[int, Bools, Ints]]:
+    """Lines of a table, as many at a time as can be looked at together, from which one on.
+
+    With them, how many lines before each one keep each place.
+    """
+    kept = np.zeros(table.shape[1], np.int64)
+    step = max(1, _BATCH // table.shape[1])
+    for begin in range(0, len(table), step):
+        lines = np.ascontiguousarray(table[begin : begin + step])
+        before = np.empty(lines.shape, np.int64)
+        for line, so_far in zip(lines, before, strict=True):
+            so_far[:] = kept
+            kept += line
+        yield begin, lines, before
 
 
 def _take_lines(leaf: Leaf, n: int) -> Bools:
@@ -234,18 +253,23 @@ def _take_lines(leaf: Leaf, n: int) -> Bools:
     return (lines.T if across else lines).reshape(-1)
 
 
-def _expected(kept: Ints, lines: int, k: int, n: int, trust: int) -> Ints:
-    """Frequencies (m, 2) of (leaves, stays) at each place of a line, after so many lines."""
+def _expected(kept: Ints, lines: int | Ints, k: int, n: int, trust: int) -> Ints:
+    """Frequencies of (leaves, stays) at places that `kept` of so many lines kept."""
     density = (k << 16) // n
-    stays = ((kept << 16) + trust * density) * (TOTAL >> 16) // (lines + trust)
-    stays = np.clip(stays, 1, TOTAL - 1)
-    return np.stack([TOTAL - stays, stays], axis=-1)
+    return _pairs(((kept << 16) + trust * density) * (TOTAL >> 16) // (lines + trust))
 
 
-def _chances(left: int | Ints, of: int) -> Ints:
-    """Frequencies of (leaves, stays), (2,) or (n, 2): as many as are left of so many places."""
-    stays = np.clip(np.asarray(left, np.int64) * TOTAL // of, 1, TOTAL - 1)
-    return np.stack([TOTAL - stays, stays], axis=-1)
+def _chances(left: int | Ints, of: int | Ints) -> Ints:
+    """Frequencies of (leaves, stays): as many are left of so many places."""
+    return _pairs(np.asarray(left, np.int64) * TOTAL // of)
+
+
+def _pairs(stays: Ints) -> Ints:
+    """Frequencies (2,), or (n, 2), of (leaves, stays)."""
+    pairs = np.empty((stays.size, 2), np.int64)
+    pairs[:, 1] = np.minimum(np.maximum(stays, 1), TOTAL - 1).reshape(-1)
+    pairs[:, 0] = TOTAL - pairs[:, 1]
+    return pairs if stays.ndim else pairs[0]
 
 
 def _check(found: int, announced: int) -> None:
@@ -260,21 +284,21 @@ def _runs(stay: Bools) -> Ints:
     return np.diff(begins).astype(np.int64)
 
 
-def _as_bytes(runs: Ints) -> NDArray[np.int32]:
+def _as_bytes(runs: Ints) -> NDArray[np.uint8]:
     """Numbers as `Writer.number` writes them, as symbols."""
     if not runs.size or int(runs.max()) < 128:
-        return runs.astype(np.int32)
+        return runs.astype(np.uint8)
     writer = Writer()
     for run in runs.tolist():
         writer.number(run)
-    return np.frombuffer(writer.bytes, np.uint8).astype(np.int32)
+    return np.frombuffer(writer.bytes, np.uint8)
 
 
-def _from_runs(symbols: NDArray[np.int32], n: int) -> Bools:
+def _from_runs(symbols: NDArray[np.uint8], n: int) -> Bools:
     if not symbols.size or int(symbols.max()) < 128:
         runs = symbols.astype(np.int64)
     else:
-        reader, found = Reader(symbols.astype(np.uint8).tobytes()), []
+        reader, found = Reader(symbols.tobytes()), []
         while reader.left:
             found.append(min(reader.number(), n + 1))
         runs = np.array(found, np.int64)

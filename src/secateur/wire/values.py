@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import cache
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def take(leaf: Leaf, counts: Ints, dtype: torch.dtype, among: str) -> Tensor:
     kind = _codes(largest, minus)
     if flags & 4 and not chains.fits(counts, kind.size):
         raise ValueError(f"{kind.size} symbols in {counts.size} channels are no chains")
-    symbols = chains.take(leaf.coded, counts, kind.size) if flags & 4 else leaf.take(count, kind)
+    symbols = chains.take(leaf.coded, counts, kind.size) if flags & 4 else leaf.take(count, kind)[0]
     grid = Grid(symbols, scales, largest)
     return grid.values(channels(counts) if several else None, dtype)
 
@@ -120,57 +121,68 @@ def _codes(largest: int, minus: bool) -> Kind:
     return Kind("codes", 0, size, size // _SPAN)
 
 
-def _plane(name: str, number: int, size: int) -> Kind:
-    """Bytes tell nothing about their neighbours; exponents of weights are those of 2^-15 to 2^8."""
-    exponents = number == size - 1 and name.partition(" ")[0] in _EIGHT
-    return Kind(name, number, _BYTE, 0, *(_USUAL if exponents else (0, 0)))
+@cache
+def _kinds(name: str, size: int) -> tuple[Kind, ...]:
+    """Of the planes: bytes tell nothing about their neighbours; exponents are those of 2^-15 to 2^8."""
+    exponents = size - 1 if name.partition(" ")[0] in _EIGHT else size
+    usual = [_USUAL if number == exponents else (0, 0) for number in range(size)]
+    return tuple(Kind(name, number, _BYTE, 0, *usual[number]) for number in range(size))
 
 
-def _put_planes(page: Page, planes: list[Bytes], name: str) -> None:
+def _put_planes(page: Page, planes: Bytes, name: str) -> None:
+    kinds = _kinds(name, len(planes))
+    constant = (planes == planes[:, :1]).all(1)
+    tried = np.flatnonzero(~constant)
+    if tried.size:
+        before = page.memory.seen([kinds[number] for number in tried])
+        tried = tried[~_is_noise(planes[tried], before)]
+    weighed = []
+    if tried.size:
+        weighed = page.weigh_all(list(planes[tried]), [kinds[number] for number in tried])
+    coded = dict(zip(tried.tolist(), weighed, strict=True))
     for number, plane in enumerate(planes):
-        kind = _plane(name, number, len(planes))
-        if (plane == plane[0]).all():
+        if constant[number]:
             page.parameters.number(Plane.CONSTANT)
             page.parameters.number(int(plane[0]))
-            continue
-        coded = None
-        if not _is_noise(plane, page.memory.seen(kind)):
-            coded = page.weigh(plane.astype(np.int32), kind)
-        if coded is not None and coded.bits < _NOISE * 8 * plane.size:
+        elif number in coded and coded[number].bits < _NOISE * 8 * plane.size:
             page.parameters.number(Plane.CODED)
-            page.put(coded)
+            page.put(coded[number])
         else:
             page.parameters.number(Plane.PLAIN)
             page.plain += plane.tobytes()
             if plane.size <= _TEACHES:
-                page.saw(plane, kind)
+                page.saw(plane, kinds[number])
 
 
-def _take_planes(leaf: Leaf, count: int, size: int, name: str) -> list[Bytes]:
-    planes: list[Bytes] = []
-    for number in range(size):
-        kind = _plane(name, number, size)
+def _take_planes(leaf: Leaf, count: int, size: int, name: str) -> Bytes:
+    """The planes (size, count)."""
+    planes, coded = np.empty((size, count), np.uint8), []
+    for number, (plane, kind) in enumerate(zip(planes, _kinds(name, size), strict=True)):
         match Plane(leaf.parameters.number()):
             case Plane.PLAIN:
-                planes.append(np.frombuffer(leaf.plain.raw(count), np.uint8))
+                plane[:] = np.frombuffer(leaf.plain.raw(count), np.uint8)
                 if count <= _TEACHES:
-                    leaf.saw(planes[-1], kind)
+                    leaf.saw(plane, kind)
             case Plane.CODED:
-                planes.append(leaf.take(count, kind).astype(np.uint8))
+                coded.append(number)
             case Plane.CONSTANT:
                 byte = leaf.parameters.number()
                 if byte >= _BYTE:
                     raise ValueError(f"{byte} is no byte")
-                planes.append(np.full(count, byte, np.uint8))
+                plane[:] = byte
+    if coded:
+        planes[coded] = leaf.take(count, *[_kinds(name, size)[number] for number in coded])
     return planes
 
 
-def _is_noise(plane: Bytes, before: Ints) -> bool:
-    """Whether a plane, and what its kind showed before, look so random that coding need not be tried.
+def _is_noise(planes: Bytes, before: Ints) -> NDArray[np.bool_]:
+    """Of planes, whether one and what its kind showed before look so random that it need not be tried.
 
     Of bytes that are evenly spread, one pair in 256 is equal; this is told from few of them already.
     """
-    seen = before + np.bincount(plane[:: max(1, plane.size // _SAMPLE)], minlength=_BYTE)
-    count = int(seen.sum())
-    equal = int((seen * (seen - 1)).sum())
-    return count >= _BYTE and equal * _BYTE < _EVEN * count * (count - 1)
+    sample = planes[:, :: max(1, planes.shape[1] // _SAMPLE)]
+    seen = before + [np.bincount(plane, minlength=_BYTE) for plane in sample]
+    count = seen.sum(1)
+    equal = (seen * (seen - 1)).sum(1) * float(_BYTE)
+    noise: NDArray[np.bool_] = (count >= _BYTE) & (equal < _EVEN * count * (count - 1))
+    return noise

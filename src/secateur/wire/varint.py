@@ -58,7 +58,10 @@ class Reader:
 
     def byte(self) -> int:
         """The next byte."""
-        return self.raw(1)[0]
+        if self._place == len(self._content):
+            raise ValueError("a byte is announced and none is there")
+        self._place += 1
+        return self._content[self._place - 1]
 
     def number(self) -> int:
         """Inverse of `Writer.number`; a number that could be shorter is refused."""
