@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from secateur.learn.noise import gumbel
 from secateur.learn.sampler import Sampler, most_likely
 from secateur.types.group import Group, Member
 from secateur.types.seed import derive
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Gate(nn.Module):
@@ -99,6 +104,17 @@ class Gate(nn.Module):
             )
 
 
+def eagerly(call: Callable[[A], B], given: A) -> B:
+    """What it returns, also where torch.compile looks on: draws are no graph."""
+    # asked first, since to leave the compiler out takes time where there is none as well
+    return _uncompiled(call, given) if torch.compiler.is_compiling() else call(given)
+
+
+@_disable_dynamo
+def _uncompiled(call: Callable[[A], B], given: A) -> B:
+    return call(given)
+
+
 class Masked(nn.Module):
     """A parametrisation: a tensor times the mask of its gate.
 
@@ -119,9 +135,11 @@ class Masked(nn.Module):
         read = member.unit_of.where(member.unit_of >= 0, len(units)).to(gate.logits.device)
         self.register_buffer("_unit_of", None if plain else read, persistent=False)
 
-    @_disable_dynamo  # draws are no graph: torch.compile goes on behind them
     def forward(self, values: Tensor) -> Tensor:
         """Values of the tensor's shape; those of units that are not drawn are zero."""
+        return eagerly(self._masked, values)
+
+    def _masked(self, values: Tensor) -> Tensor:
         mask: Tensor = self._gate[0]()
         if self._unit_of is not None:
             mask = torch.cat([mask, mask.new_ones(1)]).index_select(0, self._unit_of)

@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._compile import _disable_dynamo
 from torch.nn.utils import parametrize
 
 from secateur.errors import ModelError, OptionError, PlanError
 from secateur.learn.codes import Codes, read
 from secateur.learn.entropy import total_entropy
-from secateur.learn.gate import Gate, Masked
+from secateur.learn.gate import Gate, Masked, eagerly
 from secateur.learn.parametrised import Places, attach, holders, like, values
 from secateur.learn.quantize import Quantizer
 from secateur.learn.quantized import attach_quantizers
@@ -322,8 +321,10 @@ class _Redraw:
     def __init__(self, gates: tuple[Gate, ...]) -> None:
         self.gates = gates
 
-    @_disable_dynamo
     def __call__(self, module: nn.Module, _inputs: Any) -> None:
+        eagerly(self._redraw, module)
+
+    def _redraw(self, module: nn.Module) -> None:
         # In a backward pass it is a checkpoint that computes again what it has computed before.
         again = torch._C._current_graph_task_id() != -1  # noqa: SLF001
         if module.training and not again:
