@@ -29,7 +29,9 @@ from secateur.learn import (
     gate,
     row_entropy,
 )
+from secateur.learn.course import Course, as_course
 from secateur.learn.entropy import total_entropy
+from secateur.learn.information import information
 from tests import mixtures
 
 pytestmark = pytest.mark.usefixtures("drawn_by")
@@ -572,3 +574,18 @@ def test_a_quantizer_is_a_value() -> None:
     groups = sec.groups(model, torch.randn(2, 8), sec.Weights())
     with pytest.raises(OptionError, match="quantizer=8"):
         gate(model, groups, 0.5, quantizer=8)  # type: ignore[arg-type]
+
+
+def test_gates_and_courses_are_not_mixed_up() -> None:
+    made = gated("weights")
+    for wrong in (made.model, "course"):
+        with pytest.raises(OptionError, match="has no gates"):
+            Course(wrong)  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="has no gates"):
+            information(wrong)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="a course was expected, found Gated"):
+        as_course(made)
+    course = Course(made)
+    assert as_course(course) is course
+    with pytest.raises(PlanError, match=r"take gated.plain\(\)"):
+        sec.shrink(made.model, made.plan())

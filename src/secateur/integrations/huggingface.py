@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from secateur.errors import OptionError
 from secateur.extras import missing
-from secateur.learn.course import Course
+from secateur.learn.course import Course, as_course
 from secateur.learn.history import History
 
 try:
@@ -43,7 +43,7 @@ class LearnMasks(TrainerCallback):
 
     def __init__(self, course: Course) -> None:
         """A course that nobody else drives."""
-        self._course = course
+        self._course = as_course(course)
         self._losses: list[float] = []
         self._open = False  # an epoch was begun and is not recorded
 

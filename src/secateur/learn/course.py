@@ -60,6 +60,13 @@ class Course:
             draws: behind the inclusion probabilities of every record; see `information`.
             seed: of these draws, the same in every epoch, so that curves do not jitter.
         """
+        given: object = gated
+        if not isinstance(given, Gated):
+            raise OptionError(
+                f"a {type(given).__name__} has no gates",
+                where="Course",
+                hint="what sec.gate returns",
+            )
         if draws < 1:
             raise OptionError(f"{draws} draws say nothing", where="draws", hint="draws=100")
         if not 0.0 <= settle < 1.0:
@@ -170,3 +177,18 @@ class Course:
             FileError: the state is something else.
         """
         self.history = History.from_json(state, "state of the masks")
+
+
+def as_course(value: object) -> Course:
+    """A course, for whoever is given one.
+
+    Raises:
+        OptionError: it is something else.
+    """
+    if not isinstance(value, Course):
+        raise OptionError(
+            f"a course was expected, found {type(value).__name__}",
+            where="course",
+            hint="Course(gated)",
+        )
+    return value

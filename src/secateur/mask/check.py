@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from secateur.errors import PlanError
 from secateur.mask.modules import names_left
@@ -27,6 +28,8 @@ def check_fits(model: nn.Module, plan: Plan) -> None:
         raise PlanError(f"a network and a plan were expected, found {kinds}")
     tensors = named_tensors(model)
     hint = "was the plan made for another network, or is this one already shrunk?"
+    if any(map(parametrize.is_parametrized, model.modules())):
+        hint += " It has parametrisations: of a network with gates, take gated.plain()"
     for name, shape in plan.groups.shapes.items():
         if name not in tensors:
             raise PlanError("the plan speaks of a tensor that this network lacks", name, hint)
