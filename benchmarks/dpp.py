@@ -95,7 +95,7 @@ CASES = (
          {0.3: ALL, 0.1: ALL, 0.05: ALL}),
     Case("lenet5", "kernels", sec.Kernels(), (0.3, 0.1, 0.05), 6,
          {0.3: ALL, 0.1: ALL, 0.05: ALL}),
-    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 6, {},
+    Case("resnet20?width=8", "filters", sec.Channels(), (0.5, 0.25), 6, {0.5: ALL, 0.25: ALL},
          ("dpp", "dpp, quiet", "dpp, settled")),
 )  # fmt: skip
 WAYS = ("magnitude", "fine-tuned", "gradual", "random")
