@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from secateur.errors import OptionError
-from secateur.learn.gates import Gated
+from secateur.learn.gates import Gated, as_gated
 from secateur.learn.history import Epoch, History, finite
 from secateur.learn.information import information
 from secateur.learn.penalty import EntropyPenalty
@@ -60,13 +60,7 @@ class Course:
             draws: behind the inclusion probabilities of every record; see `information`.
             seed: of these draws, the same in every epoch, so that curves do not jitter.
         """
-        given: object = gated
-        if not isinstance(given, Gated):
-            raise OptionError(
-                f"a {type(given).__name__} has no gates",
-                where="Course",
-                hint="what sec.gate returns",
-            )
+        gated = as_gated(gated, "Course")
         if draws < 1:
             raise OptionError(f"{draws} draws say nothing", where="draws", hint="draws=100")
         if not 0.0 <= settle < 1.0:

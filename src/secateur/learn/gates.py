@@ -144,6 +144,19 @@ class Gated:
         return read(self.model, self.places)
 
 
+def as_gated(value: object, where: str) -> Gated:
+    """A network with gates, for whoever is given one.
+
+    Raises:
+        OptionError: it is something else, such as its model alone.
+    """
+    if not isinstance(value, Gated):
+        raise OptionError(
+            f"a {type(value).__name__} has no gates", where=where, hint="what sec.gate returns"
+        )
+    return value
+
+
 def gate(
     model: nn.Module,
     groups: Groups,

@@ -34,7 +34,7 @@ from torch import Tensor
 from secateur.errors import ModelError, OptionError
 from secateur.learn.entropy import row_entropy
 from secateur.learn.gate import Gate
-from secateur.learn.gates import Gated
+from secateur.learn.gates import Gated, as_gated
 from secateur.learn.noise import gumbel
 from secateur.learn.sampler import most_likely
 from secateur.types.seed import derive
@@ -75,14 +75,8 @@ def information(gated: Gated, *, draws: int = 1000, seed: int = 0) -> dict[str, 
         OptionError: draws is less than one.
         ModelError: a logit is not finite.
     """
-    given: object = gated
-    if not isinstance(given, Gated):
-        raise OptionError(
-            f"a {type(given).__name__} has no gates",
-            where="information",
-            hint="what sec.gate returns",
-        )
-    return {name: _of(gate, draws, seed) for name, gate in gated.gates.items()}
+    gates = as_gated(gated, "information").gates
+    return {name: _of(gate, draws, seed) for name, gate in gates.items()}
 
 
 def inclusion(gate: Gate, *, draws: int = 1000, seed: int = 0) -> Tensor:
