@@ -255,3 +255,17 @@ def test_loops_are_usual_where_they_fit() -> None:
     assert Sampler().loops(value)
     assert not Sampler(compiled=False).loops(value)
     assert not any(Sampler(compiled=each).loops(value.double()) for each in (None, True, False))
+
+
+@pytest.mark.parametrize("by_loops", [False, pytest.param(True, marks=has_compiler)])
+def test_entropies_are_exact_under_autocast_and_far_from_zero(by_loops: bool) -> None:
+    logits = torch.randn(50, 300, generator=torch.Generator().manual_seed(0))
+    p = logits.double().softmax(1)
+    wanted = float(torch.special.entr(p).sum())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = total_entropy([logits], by_loops=by_loops)
+    assert found.dtype == torch.float32
+    assert float(found) == pytest.approx(wanted, rel=1e-6)
+    far = torch.randint(-4, 5, (50, 300), generator=torch.Generator().manual_seed(0)) / 4 + 1e4
+    exact = float(torch.special.entr(far.double().softmax(1)).sum())
+    assert float(total_entropy([far], by_loops=by_loops)) == pytest.approx(exact, rel=1e-6)

@@ -108,12 +108,15 @@ class Sampler:
         """
         rows, n = logits.shape
         if not 1 <= k <= n:
-            raise OptionError(f"k={k} of {n} cannot be drawn", where="Sampler")
+            raise OptionError(
+                f"k={k} of {n} cannot be drawn", where="Sampler", hint=f"k from 1 to {n}"
+            )
         if gumbel.shape != logits.shape or gumbel.device != logits.device:
             raise OptionError(
                 f"noise of shape {tuple(gumbel.shape)} on {gumbel.device} for logits of shape"
                 f" {(rows, n)} on {logits.device}",
                 where="Sampler",
+                hint="one number for each logit, beside it",
             )
         value = gumbel if self.noise == 1.0 else gumbel.mul_(self.noise)
         if logits.dtype == value.dtype and self.loops(value):
