@@ -127,23 +127,30 @@ def test_a_base_cannot_promise_the_world(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_files(files: list[Case], tmp_path: Path, seed: int) -> None:
     """benchmarks/bundle_fuzz.py tries a hundred thousand."""
+
+    def seconds(case: Case, content: bytes) -> float:
+        begin = time.process_time()
+        seen.add(load(case, content, path))
+        return time.process_time() - begin
+
     draw, path = random.Random(seed), tmp_path / "f"
     others = [case.content for case in files]
     before = [contents(case.network) for case in files]
-    seen, most, slowest = set(), 0, 0.0
+    seen, slow, most = set[str](), [], 0
     tracemalloc.start()
     for _ in range(120):
         case = draw.choice(files)
         content = mutated(case.content, others, draw)
         tracemalloc.reset_peak()
-        base, begin = tracemalloc.get_traced_memory()[0], time.process_time()
-        seen.add(load(case, content, path))
-        slowest = max(slowest, time.process_time() - begin)
+        base = tracemalloc.get_traced_memory()[0]
+        if seconds(case, content) > 0.5:
+            slow.append((case, content))
         most = max(most, tracemalloc.get_traced_memory()[1] - base)
     tracemalloc.stop()
     assert seen <= {"FileError", "loaded"}
     assert "FileError" in seen
-    assert slowest < 1
+    # A second on this file alone, and each time: the machine, not the file, may have been slow once.
+    assert all(min(seconds(*again) for _ in range(5)) < 1 for again in slow)
     assert most < 4 << 20
     assert [contents(case.network) for case in files] == before
 
