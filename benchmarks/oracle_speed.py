@@ -30,6 +30,7 @@ from torch import Tensor
 import secateur as sec
 from secateur import data as loading
 from secateur.compose.candidates import Candidate, candidates
+from secateur.compose.expected import expected
 from secateur.compose.fast_losses import FastLosses
 from secateur.compose.losses import Answer, Losses, Question
 from secateur.compose.objective import LowestLoss
@@ -37,6 +38,7 @@ from secateur.compose.oracle import best, without
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
 from secateur.compose.race import Race
+from secateur.compose.steps import Step, Tried
 from secateur.compose.strategy import EarlyStop, Everything
 from secateur.cost.counts import macs
 from secateur.demo import pretrained
@@ -61,6 +63,7 @@ class Way:
         self.scoring: list[float] = []
         self.measuring: list[float] = []
         self.samples: list[int] = []
+        self.steps: list[Step] = []
         self.candidates: list[list[Unit]] = []
         self.chosen: list[Unit] = []
         self.again = 0
@@ -74,7 +77,8 @@ class Way:
         scored = time.process_time()
         proposed = candidates(groups, scores, masks, K)
         rows = torch.randperm(POOL, generator=torch.Generator().manual_seed(seeds[1]))[:SAMPLES]
-        known = self.proven, self.plain
+        earlier = expected(self.steps, proposed, SAMPLES)
+        known = self.proven, self.plain, earlier
         question = Question(masks, proposed, rows, LowestLoss(), [0] * K, fresh, *known)
         answer: Answer = self.losses.measure(question)
         self.scoring.append(scored - start)
@@ -83,7 +87,13 @@ class Way:
         self.plain |= set(answer.plain)
         self.samples.append(sum(measured.samples for measured in answer.measured))
         self.candidates.append([(c.group, c.unit) for c in proposed])
-        gone = proposed[best(question, answer)]
+        chosen = best(question, answer)
+        gone = proposed[chosen]
+        pairs = zip(proposed, answer.measured, strict=True)
+        tried = tuple(
+            Tried(c.group, c.unit, c.proposer, m.loss, m.samples, m.out, m.spread) for c, m in pairs
+        )
+        self.steps.append(Step(len(self.steps), tried, chosen, answer.present, SAMPLES, 0))
         self.chosen.append((gone.group, gone.unit))
         return gone
 

@@ -298,5 +298,5 @@ def test_a_network_that_cannot_be_copied_is_measured_the_plain_way() -> None:
 def test_it_prints_its_strategy() -> None:
     model, groups, pool = small()
     losses = FastLosses(model, groups, pool, _mean_squares, Race(0.9))
-    assert str(losses) == "FastLosses(Race(confidence=0.9))"
+    assert str(losses) == "FastLosses(Race(confidence=0.9, recall=True))"
     assert str(PlainLosses(model, groups, pool, _mean_squares)) == "PlainLosses()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import secateur as sec
 from secateur.compose.candidates import Masks
@@ -20,6 +21,7 @@ from secateur.compose.objective import LossPerWeight, LowestLoss
 from secateur.compose.oracle import oracle
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
+from secateur.compose.race import Race
 from secateur.compose.steps import Step, masks_after
 from secateur.cost import params
 from secateur.errors import DataError, OptionError, PlanError
@@ -115,6 +117,31 @@ def test_interrupted_anywhere_it_goes_on_as_if_nothing_had_happened() -> None:
         journal = [Step.from_json(json.loads(line)) for line in whole[:done]]
         rest = oracle(groups, score, table, k=4, samples=5, seed=7, journal=journal)
         assert [*whole[:done], *(json.dumps(s.to_json()) for s in rest)] == whole
+
+
+def test_a_race_recalls_what_the_journal_tells() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+    )
+    model, x = model.double().eval(), torch.randn(400, 6, dtype=torch.float64)
+    groups = sec.groups(model, x[:2])
+    with torch.no_grad():
+        pool = Pool(x, (model(x) * 9).argmax(1))
+    fixed = {g.name: torch.arange(g.size).double() for g in groups}
+
+    def removals(journal: list[Step], recall: bool = True) -> list[Step]:
+        losses = FastLosses(model, groups, pool, F.cross_entropy, Race(recall=recall))
+        options = {"k": 16, "samples": 256, "journal": journal}
+        steps = oracle(groups, lambda masks, seed: {"m": fixed}, losses, **options)
+        return [*journal, *itertools.islice(steps, 12 - len(journal))]
+
+    whole = removals([])
+    assert any(tried.samples == 0 for step in whole for tried in step.tried)
+    assert removed(whole) == removed(removals([], recall=False))
+    for done in (1, 6, 11):
+        journal = [Step.from_json(json.loads(json.dumps(s.to_json()))) for s in whole[:done]]
+        assert removals(journal) == whole
 
 
 def test_the_seed_decides_the_samples_and_nothing_global_does() -> None:

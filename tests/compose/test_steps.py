@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from tests.handmade import rows
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(max_size=8)
-TRIED = st.builds(Tried, WORDS, st.integers(0, 99), WORDS, FINITE, st.integers(1, 999))
+SPREADS = st.floats(0.0, 1e300)
+TRIED = st.builds(
+    Tried, WORDS, st.integers(0, 99), WORDS, FINITE, st.integers(1, 999), spread=SPREADS
+)
 STEPS = st.builds(
     Step,
     st.integers(0, 99),
@@ -60,6 +64,24 @@ def test_other_keys_of_a_journal_are_ignored() -> None:
 def test_what_is_no_step_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(FileError, match="no step"):
         Step.from_json({**removal(0, "g0", 1, 4).to_json(), **change})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"spread": -1.0}, {"spread": math.inf}, {"spread": math.nan}, {"spread": 1.0, "samples": 0}],
+)
+def test_a_spread_that_nothing_can_have_is_refused(change: dict[str, Any]) -> None:
+    entry = removal(0, "g0", 1, 4).to_json()
+    entry["tried"][0] |= change
+    with pytest.raises(FileError, match="spread"):
+        Step.from_json(entry)
+
+
+def test_journals_from_before_spreads_were_told_are_read() -> None:
+    step = removal(0, "g0", 1, 4)
+    entry = step.to_json()
+    del entry["tried"][0]["spread"]
+    assert Step.from_json(entry) == step
 
 
 def test_a_missing_key_is_refused() -> None:

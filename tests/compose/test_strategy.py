@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from secateur.compose.expected import Expected
 from secateur.compose.losses import Measured
 from secateur.compose.race import Race, student
 from secateur.compose.strategy import EarlyStop, Everything, Strategy, hardest_first
@@ -26,6 +27,7 @@ class Sheet:
     present: Tensor
     piece: int = 4
     weights: Sequence[float] = ()
+    known: Sequence[Expected | None] = ()
     asked: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -43,6 +45,9 @@ class Sheet:
 
     def slack(self, loss: float) -> float:
         return 1e-9 * max(1.0, abs(loss))
+
+    def expected(self, candidate: int) -> Expected | None:
+        return self.known[candidate] if self.known else None
 
 
 def winner(contest: Sheet, found: Sequence[Measured]) -> int:
@@ -139,6 +144,72 @@ def test_a_race_finds_the_best_nearly_always_and_measures_less() -> None:
     assert asked < 0.9 * early
 
 
+def recalled(seed: int, wrong: float = 0.0) -> Sheet:
+    """A contest whose candidates were measured before, on samples of the same kind."""
+    own = torch.Generator().manual_seed(seed)
+    effect = torch.rand(16, 1, generator=own, dtype=torch.float64) * 0.3
+
+    def sheet(samples: int) -> Sheet:
+        present = torch.randn(samples, generator=own, dtype=torch.float64).sub(1).exp()
+        noise = torch.randn(16, samples, generator=own, dtype=torch.float64)
+        return Sheet(present * (effect * (1 + noise)).exp(), present, 32)
+
+    changes = (before := sheet(128)).table - before.present
+    errors = changes.std(1) * math.sqrt(1 / 128 + 1 / 256)
+    now = sheet(256)
+    known = [
+        Expected(change + wrong * error, error)
+        for change, error in zip(changes.mean(1).tolist(), errors.tolist(), strict=True)
+    ]
+    return Sheet(now.table, now.present, 32, known=known)
+
+
+def test_a_race_that_recalls_finds_the_best_and_measures_less() -> None:
+    right, asked, without = 0, 0, 0
+    for seed in range(300):
+        contest, other = recalled(seed), recalled(seed)
+        found = Race().settle(contest)
+        right += winner(contest, found) == truth(contest)
+        assert len(set(contest.asked)) == len(contest.asked) == sum(m.samples for m in found)
+        Race(recall=False).settle(other)
+        asked, without = asked + len(contest.asked), without + len(other.asked)
+    assert right >= 297
+    assert asked < 0.8 * without
+
+
+def test_who_was_left_out_has_the_loss_that_was_expected() -> None:
+    contest = recalled(3)
+    found = Race().settle(contest)
+    left_out = [i for i, measured in enumerate(found) if measured.samples == 0]
+    assert left_out
+    for i in left_out:
+        known = contest.known[i]
+        assert known is not None
+        assert found[i] == Measured(float(contest.present.mean()) + known.change, 0, out=True)
+
+
+def test_who_waits_is_called_when_the_leader_disappoints() -> None:
+    sheet = like_networks(4, candidates=6)
+    table = sheet.present + torch.tensor([[0.9], [0.5], [0.6], [0.7], [0.8], [0.9]])
+    known = [Expected(0.0, 1e-3)] + [Expected(0.5, 1e-3)] * 5
+    contest = Sheet(table, sheet.present, 32, known=known)
+    found = Race().settle(contest)
+    assert winner(contest, found) == 1
+    assert all(measured.samples for measured in found)
+
+
+def test_a_race_need_not_recall() -> None:
+    lost = recalled(5, wrong=99.0)
+    assert Race(recall=False).settle(lost) == Race().settle(Sheet(lost.table, lost.present, 32))
+
+
+def test_spreads_of_a_race_are_those_of_the_samples() -> None:
+    sheet = like_networks(2)
+    contest = Sheet(sheet.table[:1].repeat(3, 1), sheet.present, 32)  # equal: seen to the end
+    spread = float((sheet.table[0] - sheet.present).std(correction=0))
+    assert [m.spread for m in Race().settle(contest)] == pytest.approx([spread] * 3)
+
+
 def test_a_race_weighs_as_the_objective_does() -> None:
     weights = torch.arange(1, 17).tolist()
     sheets = [like_networks(seed) for seed in range(40)]
@@ -169,7 +240,7 @@ def test_few_candidates_can_race(candidates: int) -> None:
 def test_equal_candidates_are_measured_on_everything() -> None:
     sheet = like_networks(2)
     contest = Sheet(sheet.table[:1].repeat(3, 1), sheet.present, 32)
-    assert all(m == Measured(m.loss, 256) for m in Race().settle(contest))
+    assert all(m == Measured(m.loss, 256, spread=m.spread) for m in Race().settle(contest))
     assert truth(contest) == 0
 
 

@@ -6,13 +6,14 @@ begins to matter, and the layers before return what was recorded; a strategy giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from secateur.compose.candidates import Candidate
+from secateur.compose.expected import Expected
 from secateur.compose.losses import Answer, Measured, Question
 from secateur.compose.plain_losses import PlainLosses
 from secateur.compose.pool import Pool
@@ -180,7 +181,7 @@ class _Trial:
             present = self.losses.plainly.mean_loss(
                 self.question.masks, self.question.rows, "present network"
             )
-            measured |= self._again(rivals, fast, session)
+            measured |= self._again(rivals, fast, measured, session)
         found = tuple(measured[i] for i in range(len(candidates)))
         new = sorted(self.plain - self.question.plain)
         return Answer(present, found, tuple(sorted(self.proven)), tuple(new))
@@ -204,10 +205,14 @@ class _Trial:
         parts = session.rows.split(session.piece)
         candidate = self.question.candidates[i]
         losses = torch.cat([session.losses([candidate], rows)[0] for rows in parts])
-        return Measured(float(losses.mean()), len(losses))
+        return Measured(float(losses.mean()), len(losses), spread=found.spread)
 
     def _again(
-        self, rivals: Sequence[int], fast: Sequence[int], session: Session
+        self,
+        rivals: Sequence[int],
+        fast: Sequence[int],
+        measured: Mapping[int, Measured],
+        session: Session,
     ) -> dict[int, Measured]:
         """The plain losses of some candidates; those without any effect are alike."""
         found: dict[int, Measured] = {}
@@ -218,7 +223,8 @@ class _Trial:
             if without_effect and silent is not None:
                 found[i] = silent
                 continue
-            found[i] = Measured(self._plainly(candidate), self.question.rows.numel())
+            loss, spread = self._plainly(candidate), measured[i].spread
+            found[i] = Measured(loss, self.question.rows.numel(), spread=spread)
             silent = found[i] if without_effect else silent
         return found
 
@@ -257,3 +263,7 @@ class _Contest:
 
     def slack(self, loss: float) -> float:
         return self.session.slack(loss)
+
+    def expected(self, candidate: int) -> Expected | None:
+        known = self.question.expected
+        return known[self.fast[candidate]] if known else None

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from secateur.compose.candidates import Candidate, Masks
+from secateur.compose.expected import Expected
 from secateur.compose.objective import Objective
 
 
@@ -23,6 +24,7 @@ class Question:
         fresh: the group that has just lost its first unit, where there is one.
         proven: groups known to be measured alike by the fast and the plain way.
         plain: groups known to need the plain way.
+        expected: what earlier steps say of each candidate; empty where nothing is known of any.
     """
 
     masks: Masks
@@ -33,6 +35,7 @@ class Question:
     fresh: str | None = None
     proven: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
+    expected: Sequence[Expected | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Measured:
     loss: float
     samples: int
     out: bool = False
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

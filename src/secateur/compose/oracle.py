@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from secateur.compose.candidates import Candidate, Masks, candidates, check_no_pattern
+from secateur.compose.expected import expected
 from secateur.compose.losses import Answer, Losses, Question
 from secateur.compose.objective import LowestLoss, Objective
 from secateur.compose.steps import Step, Tried, masks_after
@@ -99,6 +100,7 @@ def oracle(
                 _fresh(known, masks),
                 frozenset(name for step in known for name in step.proven),
                 frozenset(name for step in known for name in step.plain),
+                expected(known, proposed, samples),
             )
             step = _step(number, question, losses.measure(question))
             masks[step.removed.group] = without(masks, step.removed)[step.removed.group]
@@ -128,7 +130,7 @@ def best(question: Question, answer: Answer) -> int:
 def _step(number: int, question: Question, answer: Answer) -> Step:
     left = sum(int(mask.sum()) for mask in question.masks.values()) - 1
     tried = tuple(
-        Tried(c.group, c.unit, c.proposer, m.loss, m.samples, m.out)
+        Tried(c.group, c.unit, c.proposer, m.loss, m.samples, m.out, m.spread)
         for c, m in zip(question.candidates, answer.measured, strict=True)
     )
     return Step(

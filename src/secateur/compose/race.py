@@ -10,6 +10,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from secateur.compose.expected import Expected
 from secateur.compose.losses import Measured
 from secateur.compose.strategy import Contest, EarlyStop, Strategy
 from secateur.errors import OptionError
@@ -24,6 +25,11 @@ _LOOKS = (
     (1.0, 1.0, 1.0, 1 / 2),
 )
 _FEWEST = 128  # samples; with fewer a look shows too little
+
+
+# A candidate waits if it is expected to be behind the most promising by so many standard deviations.
+_BEHIND = 2.0
+_NOTHING = Expected(0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,17 @@ class Race(Strategy):
     1 - confidence, as far as differences are normal: no more than that is claimed. Whoever is left
     after the last look is measured on all samples. With few samples it is an `EarlyStop`.
 
+    With `recall`, candidates that earlier steps lead one to expect far behind (`expected`) wait. They
+    are measured as soon as the leader turns out to be no better than they may be expected to be, and
+    left out otherwise, with a loss that is the expected one and no samples. This has a share of the
+    error as each look has.
+
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 1993; the estimate is that of stratified
     sampling without replacement, Cochran, Sampling Techniques, 1977, chapter 5.
     """
 
     confidence: float = 0.99
+    recall: bool = True
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1.0:
@@ -63,24 +75,50 @@ class Race(Strategy):
         if contest.present.numel() < _FEWEST or contest.count == 1:
             return EarlyStop().settle(contest)
         strata = _strata(contest.present)
-        error = (1 - self.confidence) / len(_LOOKS)
+        error = (1 - self.confidence) / (len(_LOOKS) + self.recall)
         runners = [_Runner(contest, i, strata) for i in range(contest.count)]
-        alive, seen = list(runners), [0] * len(strata)
+        waiting = _far_behind(runners) if self.recall else []
+        alive, seen = [r for r in runners if r not in waiting], [0] * len(strata)
         for look in (*_LOOKS, (1.0,) * len(strata)):
             wanted = [_count(share, len(rows)) for share, rows in zip(look, strata, strict=True)]
-            fresh = [r[old:new] for r, old, new in zip(strata, seen, wanted, strict=True)]
-            pieces = torch.cat(fresh).split(contest.piece)
-            numbers = [runner.number for runner in alive]
-            losses = torch.cat([contest.losses(numbers, rows) for rows in pieces], dim=1)
-            for runner, row in zip(alive, losses, strict=True):
-                runner.see(row.split([len(rows) for rows in fresh]))
+            _show(alive, [r[old:new] for r, old, new in zip(strata, seen, wanted, strict=True)])
             seen = wanted
-            leader = min(alive, key=lambda runner: (runner.value(), runner.number))
-            z = NormalDist().inv_cdf(1 - error / max(1, len(alive) - 1))
+            leader = min(alive, key=_Runner.place)
+            z = _quantile(error, len(waiting))
+            called = [r for r in waiting if not r.hopeless(leader, z)]
+            if called:
+                _show(called, [rows[:count] for rows, count in zip(strata, seen, strict=True)])
+                waiting = [r for r in waiting if r not in called]
+                alive = [*alive, *called]
+                leader = min(alive, key=_Runner.place)
+            z = _quantile(error, len(alive) - 1)
             alive = [r for r in alive if r is leader or r.behind(leader) <= r.reach(leader, z)]
             if len(alive) == 1:
                 break
-        return [Measured(r.loss(), r.samples, r not in alive) for r in runners]
+        return [runner.measured(out=runner not in alive) for runner in runners]
+
+
+def _quantile(error: float, count: int) -> float:
+    """Of the normal distribution, with the error divided among so many."""
+    return NormalDist().inv_cdf(1 - error / max(1, count))
+
+
+def _far_behind(runners: Sequence[_Runner]) -> list[_Runner]:
+    """Who is expected to be far behind the most promising of those of whom something is expected."""
+    known = [runner for runner in runners if runner.expected is not _NOTHING]
+    if not known:
+        return []
+    first = min(known, key=_Runner.promise)
+    return [r for r in known if r.promise() - first.promise() > _BEHIND * r.doubt(first)]
+
+
+def _show(runners: Sequence[_Runner], rows: Sequence[Tensor]) -> None:
+    """Measure them all on these rows of each stratum."""
+    contest, numbers = runners[0].contest, [runner.number for runner in runners]
+    pieces = torch.cat(list(rows)).split(contest.piece)
+    losses = torch.cat([contest.losses(numbers, piece) for piece in pieces], dim=1)
+    for runner, row in zip(runners, losses, strict=True):
+        runner.see(row.split([len(part) for part in rows]))
 
 
 def _strata(present: Tensor) -> list[Tensor]:
@@ -100,12 +138,14 @@ class _Runner:
     """One candidate, with what was seen of it."""
 
     def __init__(self, contest: Contest, number: int, strata: Sequence[Tensor]) -> None:
-        self.number = number
-        self._contest, self._strata = contest, strata
+        self.contest, self.number = contest, number
+        self.expected = contest.expected(number) or _NOTHING
+        self._strata = strata
         self._seen = [torch.empty(0, dtype=torch.float64) for _ in strata]
         start = contest.value(number, 0.0)
         self._slope = contest.value(number, 1.0) - start
-        self._present = contest.value(number, float(contest.present.mean()))
+        self._loss = float(contest.present.mean())
+        self._present = contest.value(number, self._loss)
 
     @property
     def samples(self) -> int:
@@ -115,14 +155,41 @@ class _Runner:
         """Losses of more samples, stratum by stratum."""
         self._seen = [torch.cat(pair) for pair in zip(self._seen, losses, strict=True)]
 
-    def loss(self) -> float:
-        """The mean loss over all samples, estimated."""
-        changes = [seen - now for seen, now in zip(self._seen, self._now(), strict=True)]
-        return float(self._contest.present.mean()) + self._mean(changes)
+    def measured(self, *, out: bool) -> Measured:
+        """The mean loss over all samples, estimated from those seen, or what was expected."""
+        if not self.samples:
+            return Measured(self._loss + self.expected.change, 0, out)
+        changes = self._changes()
+        mean = self._mean(changes)
+        square = self._mean([change.square() for change in changes])
+        spread = math.sqrt(max(0.0, square - mean**2))
+        return Measured(self._loss + mean, self.samples, out, spread)
 
     def value(self) -> float:
         """What the candidate is worth, estimated."""
         return self._present + self._mean(self._values())
+
+    def place(self) -> tuple[float, int]:
+        """Sorts runners, the leader first."""
+        return self.value(), self.number
+
+    def promise(self) -> float:
+        """What the candidate is expected to be worth."""
+        return self._present + self._slope * self.expected.change
+
+    def doubt(self, other: _Runner) -> float:
+        """Standard deviation of the difference between the promises of both."""
+        mine, others = self._slope * self.expected.error, other._slope * other.expected.error
+        return math.hypot(mine, others)
+
+    def hopeless(self, leader: _Runner, z: float) -> bool:
+        """Whether what is expected of it is behind what was seen of the leader, with z as in `reach`."""
+        doubt = math.hypot(self._slope * self.expected.error, math.sqrt(leader.variance()))
+        return self.promise() - leader.value() > z * doubt
+
+    def variance(self) -> float:
+        """Of its estimated value, as an estimate for all samples of the step."""
+        return sum(part for part, _ in self._parts(self._values()))
 
     def behind(self, leader: _Runner) -> float:
         """By how much the value is above the leader's."""
@@ -134,25 +201,35 @@ class _Runner:
         Args:
             z: the quantile of the normal distribution at the wanted confidence.
         """
-        total, parts = sum(map(len, self._strata)), []
-        for rows, mine, other in zip(self._strata, self._values(), leader._values(), strict=True):
-            seen, size = mine.numel(), rows.numel()
-            if seen < size:
-                by_chance = float((mine - other).var()) / seen * (1 - seen / size)
-                parts.append(((size / total) ** 2 * by_chance, seen - 1))
+        mine, others = self._values(), leader._values()
+        parts = self._parts([one - other for one, other in zip(mine, others, strict=True)])
         variance = sum(part for part, _ in parts)
         if variance == 0.0:
             return 0.0
         freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
         return student(z, freedom) * math.sqrt(variance)
 
+    def _parts(self, values: Sequence[Tensor]) -> list[tuple[float, int]]:
+        """What each stratum that is not wholly seen adds to the variance of the mean, and its freedom."""
+        total, found = sum(map(len, self._strata)), []
+        for rows, shown in zip(self._strata, values, strict=True):
+            seen, size = shown.numel(), rows.numel()
+            if seen < size:
+                by_chance = float(shown.var()) / seen * (1 - seen / size)
+                found.append(((size / total) ** 2 * by_chance, seen - 1))
+        return found
+
+    def _changes(self) -> list[Tensor]:
+        """Of the losses of single samples, by its absence."""
+        return [seen - now for seen, now in zip(self._seen, self._now(), strict=True)]
+
     def _values(self) -> list[Tensor]:
         """Of single samples, less what the network as it is is worth there."""
-        return [self._slope * (s - now) for s, now in zip(self._seen, self._now(), strict=True)]
+        return [self._slope * change for change in self._changes()]
 
     def _now(self) -> list[Tensor]:
         pairs = zip(self._strata, self._seen, strict=True)
-        return [self._contest.present[rows[: seen.numel()]] for rows, seen in pairs]
+        return [self.contest.present[rows[: seen.numel()]] for rows, seen in pairs]
 
     def _mean(self, values: Sequence[Tensor]) -> float:
         total = sum(map(len, self._strata))

@@ -24,6 +24,8 @@ class Tried:
             fewer than those: the least it can be (an exact stop), or an estimate (a race).
         samples: how many samples it was measured on.
         out: it was given up, because it could no longer be the best.
+        spread: standard deviation, over the samples, of what its absence changes; 0 where it was not
+            estimated (only a race does).
     """
 
     group: str
@@ -32,6 +34,7 @@ class Tried:
     loss: float
     samples: int
     out: bool = False
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class Step:
         for value in (step.present, *(each.loss for each in tried)):
             if not math.isfinite(value):
                 raise _malformed(f"a loss of {value}")
+        for each in tried:
+            if not (0 <= each.spread < math.inf and (each.samples > 0 or each.spread == 0)):
+                raise _malformed(f"a spread of {each.spread} over {each.samples} samples")
         return step
 
 
@@ -103,6 +109,7 @@ def _tried(line: Mapping[str, Any]) -> Tried:
         float(line["loss"]),
         int(line["samples"]),
         bool(line["out"]),
+        float(line.get("spread", 0.0)),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from secateur.compose.expected import Expected
 from secateur.compose.losses import Measured
 
 
@@ -43,6 +44,10 @@ class Contest(Protocol):
 
     def slack(self, loss: float) -> float:
         """By how much a mean loss may be off through rounding."""
+        ...
+
+    def expected(self, candidate: int) -> Expected | None:
+        """What earlier steps say of it."""
         ...
 
 
