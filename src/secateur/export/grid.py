@@ -1,9 +1,7 @@
 """Weights that lie on the grid of an integer code: found from the weights themselves.
 
 A quantised row is code times step with at most 7 and 16 binary digits (`learn/quantize.py`), which
-float32 holds exactly. So the step is the greatest common divisor of the row, in whole multiples of
-its smallest binary digit, and code times step gives the weights back bit for bit. Trained float
-weights have no such step.
+float32 holds exactly: `types/grid.py` finds both. Trained float weights have no such step.
 """
 
 from __future__ import annotations
@@ -14,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-LARGEST = 127
-"""The largest code of eight bits."""
+from secateur.types.grid import grid_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,27 +53,16 @@ def grid(weights: Tensor) -> Grid | None:
     """
     if weights.dtype != torch.float32 or weights.dim() < 2 or not weights.numel():
         return None
-    rows = weights.flatten(1).numpy()
-    size = np.abs(rows)
-    largest = size.max(1)
-    smallest = np.where(size > 0, size, np.inf).min(1)
-    there = largest > 0
-    if np.count_nonzero(size) <= 2 * len(rows) or not np.isfinite(largest).all():
+    rows = len(weights)
+    if int(weights.count_nonzero()) <= 2 * rows:
         return None
-    if (largest[there] > LARGEST * smallest[there]).any():
+    found = grid_of(weights.flatten(), np.full(rows, weights.numel() // rows))
+    if found is None:
         return None
-    # In units of the last binary digit of the smallest weight: below 2^24 * 128, so int64 holds it.
-    _, exponent = np.frexp(np.where(there, smallest, 1.0))
-    digits = np.ldexp(rows.astype(np.float64), (24 - exponent)[:, None]).astype(np.int64)
-    divisor = np.gcd.reduce(digits, axis=1)
-    divisor[~there] = 1
-    codes = digits // divisor[:, None]
-    if (np.abs(codes) > LARGEST).any():
-        return None
-    steps = np.where(there, np.ldexp(divisor.astype(np.float64), exponent - 24), 1.0)
-    one = Grid(
+    codes = found.symbols.astype(np.int16) - found.largest
+    codes[found.symbols > 2 * found.largest] = 0  # a zero with a minus sign
+    steps = np.where(found.scales > 0, found.scales, np.float32(1))  # a row of zeros
+    return Grid(
         torch.from_numpy(codes.astype(np.int8)).view(weights.shape),
-        torch.from_numpy(steps.astype(np.float32)),
+        torch.from_numpy(np.broadcast_to(steps, rows).copy()),
     )
-    again = one.codes.float() * one.steps.view(-1, *[1] * (weights.dim() - 1))
-    return one if torch.equal(again, weights) else None

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from secateur.types.grid import Ints
 from secateur.wire import positions, values
-from secateur.wire.grid import Ints
 from secateur.wire.page import Leaf, Page
 from secateur.wire.positions import Bools, index_bits
 

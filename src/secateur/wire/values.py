@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from secateur.types.grid import LARGEST, Grid, Ints, channels, find
 from secateur.wire import chains
 from secateur.wire.adaptive import Kind
-from secateur.wire.grid import LARGEST, Grid, Ints, channels, find
 from secateur.wire.page import Leaf, Page
 from secateur.wire.planes import Bytes, join, split
 

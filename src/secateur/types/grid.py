@@ -44,31 +44,43 @@ class Grid:
 
 
 def find(values: Tensor, counts: Ints) -> Grid | None:
+    """The grid that takes least to write: with one scale for all float values (n,), or one for each
+    channel; None where they lie on neither, or its scales cost more than its codes save.
+
+    Args:
+        counts: how many values each channel has, in order.
+    """
+    few = values[:: -(-len(values) // _FEW)] if len(values) else values
+    whole = _finite(few) and _may_lie(few.float().numpy())
+    for sizes in (np.array([len(values)]), counts) if whole else (counts,):
+        if 32 * sizes.size + 7 * len(values) <= 20 * len(values):
+            grid = grid_of(values, sizes)
+            if grid is not None:
+                return grid
+    return None
+
+
+def grid_of(values: Tensor, counts: Ints) -> Grid | None:
     """The coarsest grid that float values (n,) lie on, bit for bit; None where there is none.
 
     Args:
-        counts: how many of them each channel has, in order.
+        counts: how many values each scale is for, in order.
     """
-    if not values.is_floating_point() or not len(values):
+    if not _finite(values):
         return None
     plain = values.float().numpy()
-    if not np.isfinite(plain).all() or not plain.any():
-        return None
     first = int(counts[0]) if counts.size else 0
-    few = plain[:first][:_FEW], plain[:: -(-len(plain) // _FEW)]
-    if not _may_lie(few[0]):
+    if not plain.any() or not _may_lie(plain[:first][:_FEW]):
         return None
-    for sizes in (np.array([len(plain)]), counts):
-        if 32 * sizes.size + 7 * len(plain) > 20 * len(plain):
-            continue  # scales that cost more than the codes save
-        if sizes.size == 1 and not _may_lie(few[1]):
-            continue
-        grid = _on(plain, sizes)
-        if grid is not None:
-            channel = channels(sizes) if grid.scales.size > 1 else None
-            if _same(grid.values(channel, values.dtype), values):
-                return grid
-    return None
+    grid = _on(plain, counts)
+    if grid is None:
+        return None
+    channel = channels(counts) if grid.scales.size > 1 else None
+    return grid if _same(grid.values(channel, values.dtype), values) else None
+
+
+def _finite(values: Tensor) -> bool:
+    return values.is_floating_point() and len(values) > 0 and bool(values.float().isfinite().all())
 
 
 def channels(counts: Ints) -> Ints:

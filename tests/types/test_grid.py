@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from secateur.learn import Quantizer
 from secateur.learn.quantize import along, largest
+from secateur.types.grid import find
 from secateur.wire.adaptive import Memory
-from secateur.wire.grid import find
 from secateur.wire.page import Page
 from secateur.wire.values import put
 from tests.wire.networks import bits
