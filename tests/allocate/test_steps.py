@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import secateur as sec
+from secateur.allocate.goals import goals
 from secateur.cost import Placed, Prices, Surface, placed, points
 from secateur.cost.surface import axis
 from secateur.errors import BudgetError, OptionError
@@ -89,6 +90,55 @@ def test_every_jump_saves_time_and_is_the_cheapest_of_all(seed: int) -> None:
                     mask[lowest[: group.size - width]] = False
                     others.append(loss({**before, group.name: mask}))
         assert loss(after) == pytest.approx(min(others))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1000), st.sampled_from([0.3, 0.5, 0.7]), st.booleans())
+def test_of_two_groups_no_widths_that_fit_lose_less(seed: int, share: float, macs: bool) -> None:
+    """Against all pairs of widths, counted one by one."""
+    scores, prices = drawn(seed), priced(sixteens) if seed % 2 else SMOOTH
+    budgets = [sec.latency(share), *([sec.macs(0.6)] if macs else [])]
+    cut = [group for group in GROUPS if group.removable]
+    assert [group.name for group in cut] == ["conv1", "conv2"]
+
+    def masks(widths: Sequence[int]) -> dict[str, torch.Tensor]:
+        found = {}
+        for group, width in zip(cut, widths, strict=True):
+            lowest = scores["a"][group.name].sort(stable=True).indices[: group.size - width]
+            found[group.name] = torch.ones(group.size, dtype=torch.bool)
+            found[group.name][lowest] = False
+        return found
+
+    def loss(of: Mapping[str, torch.Tensor]) -> float:
+        every = {g.name: scores["a"][g.name].double() for g in cut}
+        return sum(float(e.sum() * (e.sum() / e[of[n]].sum()).log()) for n, e in every.items())
+
+    wanted = goals(GROUPS, budgets, prices)
+    fit = [
+        found
+        for widths in itertools.product(axis(32), axis(48))
+        if all(goal.met(found := masks(widths)) for goal in wanted)
+    ]
+    if not fit:
+        with pytest.raises(BudgetError, match="cannot be reached"):
+            sec.allocate(GROUPS, scores, sec.Steps("a"), budgets, prices=prices)
+        return
+    plan = sec.allocate(GROUPS, scores, sec.Steps("a"), budgets, prices=prices)
+    assert all(goal.met(plan.masks) for goal in wanted)
+    assert loss(plan.masks) == pytest.approx(min(map(loss, fit)))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_what_costs_no_time_stays(share: float) -> None:
+    """Of no group a larger measured width takes as long."""
+    prices = priced(sixteens)
+    plan = sec.allocate(GROUPS, drawn(5), sec.Steps("a"), sec.latency(share), prices=prices)
+    now = prices.seconds(GROUPS, plan.masks)
+    for name, mask in plan.masks.items():
+        for width in axis(mask.numel()):
+            if width > int(mask.sum()):
+                wider = torch.arange(mask.numel()) < width
+                assert prices.seconds(GROUPS, {**plan.masks, name: wider}) > now
 
 
 def test_widths_that_save_nothing_are_never_chosen() -> None:

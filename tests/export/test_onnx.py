@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import secateur as sec
+from secateur.errors import ModelError
 from tests.export.networks import of_zoo, pruned
 from tests.pipeline.small import net, part
 
@@ -136,3 +137,17 @@ def test_a_tied_weight_keeps_its_codes_under_either_name(tmp_path: Path) -> None
     kinds = types(tmp_path / "net.onnx")
     assert [name.rpartition(".")[2] for name in kinds if "weight" in name] == ["codes", "steps"]
     assert onnx.TensorProto.INT4 in kinds.values()
+
+
+def test_a_network_bound_to_its_example_computes_it_again_and_again(tmp_path: Path) -> None:
+    model, x = pruned(net(), part(3, seed=0).x, "macs=0.5"), part(3, seed=0).x
+    sec.export(model, x, tmp_path / "net.onnx")
+    once = sec.Onnx().bound(tmp_path / "net.onnx", x)
+    (first,) = once()
+    first.zero_()  # it is written anew
+    (found,) = once()
+    assert found is first
+    with torch.no_grad():
+        torch.testing.assert_close(found, model.eval()(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ModelError, match="does not run it"):
+        sec.Onnx().bound(tmp_path / "net.onnx", x[:, :, :3])

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from secateur.allocate.checked import check_limits, scores_of
+from secateur.allocate.exchange import exchanged
 from secateur.allocate.goals import Goal
 from secateur.allocate.order import Choice, Order, shortest
 from secateur.allocate.patterned import before_all
+from secateur.allocate.stair import Stair, stair_of
 from secateur.allocate.widths import least_kept
 from secateur.cost.prices import Prices
 from secateur.cost.surface import axis
@@ -28,7 +29,9 @@ class Steps:
     Kernels work on several channels at once, so time falls in steps, and a unit more or less saves
     nothing. Of every group and every smaller width that was measured, the jump is taken that loses
     least for the time that it saves in all layers around it; a jump that saves no time is never
-    taken. Inside a group the lowest scores leave first.
+    taken. Inside a group the lowest scores leave first. Widths of one group or of two are then
+    changed as long as that loses less and the budgets hold, so that what costs no time stays. Budgets
+    that are tighter may keep units that looser ones drop.
 
     What a group loses is T log(T / t), where it keeps the saliency t of T. That is the sum of the
     scores that leave, T - t, while few do, and more when little is left: scores of single units do
@@ -50,9 +53,7 @@ class Steps:
         """All jumps, first to go first; of equal ones the earlier group, the larger width."""
         values = scores_of(groups, scores, self.by)
         when = before_all(groups, values)
-        stairs = [
-            _stair(g, values[g.name].double(), self._widths(g)) for g in groups if g.pattern is None
-        ]
+        stairs = self._stairs(groups, values)
         near = {stair.group.name: _near(groups, stair.group, prices) for stair in stairs}
         masks = {name: one >= 0 for name, one in when.items()}
         best: dict[str, _Jump | None] = {}
@@ -72,7 +73,7 @@ class Steps:
             steps += 1
 
     def choose(self, groups: Groups, scores: Scores, wanted: Sequence[Goal]) -> Choice:
-        """As few jumps as meet every goal; a tighter one keeps nothing a looser one drops.
+        """As few jumps as meet every goal, and then what widths in exchange for others lose less.
 
         Raises:
             BudgetError: the goals cannot be met so, or none of them is a latency with prices.
@@ -84,32 +85,26 @@ class Steps:
                 where=", ".join(str(goal.budget) for goal in wanted) or "Steps",
                 hint="a budget of latency on a runtime by name; sec.allocate(..., prices=...)",
             )
-        return Choice(shortest(self.order(groups, scores, prices), wanted))
+        masks = shortest(self.order(groups, scores, prices), wanted)
+        stairs = self._stairs(groups, scores_of(groups, scores, self.by))
+        return Choice(exchanged(groups, stairs, masks, wanted, prices))
+
+    def _stairs(self, groups: Groups, values: Mapping[str, Tensor]) -> list[Stair]:
+        return [
+            stair_of(g, values[g.name].double(), self._widths(g))
+            for g in groups
+            if g.pattern is None
+        ]
 
     def _widths(self, group: Group) -> list[int]:
         least = max(least_kept(group.size, self.floor), group.least.units)
         return [width for width in reversed(axis(group.size)) if width >= least]
 
 
-class _Stair(NamedTuple):
-    group: Group
-    leaving: Tensor  # int64 (n,): all units, first to go first
-    left: Tensor  # float64 (n,): the saliency that stays when so many are gone; above zero
-    widths: list[int]  # descending
-
-
 class _Jump(NamedTuple):
     group: str
     mask: Tensor  # what is left after it
     loss: float  # for each second
-
-
-def _stair(group: Group, scores: Tensor, widths: list[int]) -> _Stair:
-    ascending, leaving = scores.sort(stable=True)
-    worth = ascending - ascending[0].clamp(max=0.0)  # no share of a sum with negative parts
-    if not bool(worth.any()):
-        worth = torch.ones_like(worth)
-    return _Stair(group, leaving, worth.flip(0).cumsum(0).flip(0), widths)
 
 
 class _Near(NamedTuple):
@@ -125,24 +120,21 @@ def _near(groups: Groups, group: Group, prices: Prices) -> _Near:
     return _Near(Prices(layers), tuple(beside))
 
 
-def _best(groups: Groups, stair: _Stair, masks: Mapping[str, Tensor], near: _Near) -> _Jump | None:
+def _best(groups: Groups, one: Stair, masks: Mapping[str, Tensor], near: _Near) -> _Jump | None:
     """The group's cheapest jump; None where nothing is left that saves time."""
     around = {name: masks[name] for name in near.groups}
-    return min(_jumps(groups, stair, around, near.prices), key=lambda one: one.loss, default=None)
+    return min(_jumps(groups, one, around, near.prices), key=lambda jump: jump.loss, default=None)
 
 
 def _jumps(
-    groups: Groups, stair: _Stair, around: Mapping[str, Tensor], prices: Prices
+    groups: Groups, stair: Stair, around: Mapping[str, Tensor], prices: Prices
 ) -> Iterator[_Jump]:
-    name, left = stair.group.name, stair.left
-    now, before = prices.seconds(groups, around), int((~around[name]).sum())
+    name = stair.group.name
+    now, left = prices.seconds(groups, around), int(around[name].sum())
     for width in stair.widths:
-        gone = stair.group.size - width
-        if gone <= before:
+        if width >= left:
             continue
-        mask = torch.ones(stair.group.size, dtype=torch.bool)
-        mask[stair.leaving[:gone]] = False
+        mask = stair.mask(width)
         saved = now - prices.seconds(groups, {**around, name: mask})
         if saved > 0.0:
-            loss = float(left[0] * (left[before] / left[gone]).log())
-            yield _Jump(name, mask, loss / saved)
+            yield _Jump(name, mask, stair.loss(width, left) / saved)

@@ -71,6 +71,13 @@ class Trial:
             for one, dense, reached in self.readings
         )
 
+    @property
+    def dense(self) -> float:
+        """The same of the dense network."""
+        return max(
+            dense * (1.0 + one.margin) / one.budget.limit(dense) for one, dense, _ in self.readings
+        )
+
 
 def told(trial: Trial, named: str) -> str:
     """A trial in one line: "41.2 % of the MACs: latency 0.48 (asked 0.5, aimed at 0.485): holds".
@@ -153,10 +160,22 @@ class Walk:
             return self.plan(error.nearest * (1 + 1e-9))
 
     def trial(self, plan: Plan, what: Sequence[Measured]) -> Trial:
-        """Cut and measure."""
+        """Cut and measure; what scatters three times, where once cannot tell whether it holds."""
         small = shrink(self.model, plan).eval()
-        readings = tuple((one, *one.read(plan, small)) for one in what)
+        readings = tuple(_reading(one, plan, small) for one in what)
         found = Trial(plan, self.dial.share(plan), readings)
         self.tried.append(found)
         self.tell(len(self.tried), told(found, self.dial.named))
         return found
+
+
+def _reading(one: Measured, plan: Plan, small: nn.Module) -> Reading:
+    """One reading; the middle one of three where it is as near to the ceiling as others may be off."""
+
+    def excess(read: tuple[float, float]) -> float:
+        return read[1] * (1.0 + one.margin) / one.budget.limit(read[0])
+
+    found = one.read(plan, small)
+    if one.noisy and abs(excess(found) - 1.0) <= one.margin:
+        found = sorted((found, one.read(plan, small), one.read(plan, small)), key=excess)[1]
+    return one, *found

@@ -14,9 +14,10 @@ _ANEW = 3  # times that a plan which held by luck is given up for a smaller one
 def under(walk: Walk, what: Sequence[Measured], loose: float) -> Trial:
     """The largest plan found below a share, which is too much, that keeps the ceilings.
 
-    Each plan is asked for where the line through the last readings meets the ceiling. What scatters
-    is measured again on the plan that was found, and where it does not hold twice a smaller one is
-    looked for: of many plans that hold by a hair the luckiest would be chosen.
+    Each plan is asked for where the line through the readings around the ceiling meets it; the dense
+    network is the first of them. What scatters is measured again on the plan that was found, and
+    where it does not hold twice a smaller one is looked for: of many plans that hold by a hair the
+    luckiest would be chosen.
 
     Raises:
         BudgetError: not even the smallest plan keeps them.
@@ -69,16 +70,21 @@ def _close(best: Trial) -> bool:
 
 
 def _aim(best: Trial | None, over: Trial | None, near: float, loose: float) -> float:
-    """Where the next plan should just keep the ceilings, were they a straight line."""
-    if best is None and over is not None:
-        return over.share / over.excess * (1.0 - NEAR)
-    if best is not None and over is None:
-        wanted = best.share / best.excess
-        return wanted if near < wanted < loose else (near + loose) / 2
-    if best is None or over is None or over.excess <= best.excess:
+    """Where the next plan should just keep the ceilings, were they a straight line.
+
+    It goes through the trials on both sides; where one is lacking, through the dense network.
+    """
+    one = best or over
+    if one is None:
         return (near + loose) / 2
-    part = (1.0 - NEAR / 2 - best.excess) / (over.excess - best.excess)
-    return near + min(max(part, 0.1), 0.9) * (loose - near)
+    share, excess = (1.0, one.dense) if best is None or over is None else (over.share, over.excess)
+    if share <= one.share or excess <= one.excess:
+        return (near + loose) / 2
+    ask = one.share + (1.0 - NEAR / 2 - one.excess) * (share - one.share) / (excess - one.excess)
+    part = (ask - near) / (loose - near)
+    return near + min(max(part, 0.1 if best else 0.25), 0.9 if best else 1.0 - NEAR) * (
+        loose - near
+    )
 
 
 def _smallest(walk: Walk, what: Sequence[Measured]) -> Trial:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,12 @@ from secateur.pipeline.progress import Progress, Report
 from secateur.pipeline.recovery import Recovered
 from secateur.recipes import Learning
 from secateur.runtime import Stopwatch
+from secateur.types.budget import Budget
 from secateur.types.call import batch_size
 from secateur.types.plan import Plan
+
+NOISE = 0.02
+"""By this fraction a second measurement of a latency may be above the first."""
 
 
 def measured(
@@ -77,5 +82,20 @@ def _taken(
         )
         return (None, None), (None, None), {"unmeasured": left}
     report(Progress("latency"))
-    times = job.stopwatch.against(models[0], example)(models[1])
-    return times, *packed(models, plan)
+    return _timed(job, models, example), *packed(models, plan)
+
+
+def _timed(job: Job, models: tuple[nn.Module, nn.Module], example: Any) -> Sequence[Latency]:
+    """Both latencies; the middle ones of three runs where one run cannot tell whether a budget holds."""
+    beside = job.stopwatch.against(models[0], example)
+    found = beside(models[1])
+    for budget in job.budgets:
+        if budget.quantity == "latency" and abs(_excess(budget, found) - 1.0) <= NOISE:
+            runs = [found, beside(models[1]), beside(models[1])]
+            found = sorted(runs, key=partial(_excess, budget))[1]
+    return found
+
+
+def _excess(budget: Budget, times: Sequence[Latency]) -> float:
+    dense, pruned = (each.median_s for each in times)
+    return pruned / budget.limit(dense)

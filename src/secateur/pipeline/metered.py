@@ -15,6 +15,7 @@ from secateur.errors import BudgetError, DataError
 from secateur.measure import Dial, Measured, search
 from secateur.pipeline.job import Job
 from secateur.pipeline.layered import dial_of, stepped, useful
+from secateur.pipeline.measuring import NOISE
 from secateur.pipeline.packed import packed
 from secateur.pipeline.progress import Progress, Report, silent
 from secateur.pipeline.quantising import quantised
@@ -25,7 +26,6 @@ from secateur.types.group import Groups
 from secateur.types.plan import Plan
 from secateur.types.scores import Scores
 
-_NOISE = 0.03  # by which a second measurement of a latency may be above the first
 _REPAIRED = 0.01  # by which other weights of the same shapes may take more bytes
 
 
@@ -69,7 +69,7 @@ def decided(
             worth,
             counted=counted,
             fine_tuned=job.finetune > 0,
-            dial=Dial() if prices is None else dial_of(prices, groups, others, _NOISE),
+            dial=Dial() if prices is None else dial_of(prices, groups, others, NOISE),
             tell=lambda done, seen: report(Progress("search", done, seen=seen)),
         )
 
@@ -102,7 +102,7 @@ def _ceiling(job: Job, budget: Budget, network: tuple[nn.Module, Any], of: Sourc
     if budget.quantity == "bytes":
         return Measured(budget, _bundled(job, budget, model, of), _REPAIRED)
     if budget.quantity == "latency":
-        return Measured(budget, _timed(job, model, example), _NOISE, noisy=True)
+        return Measured(budget, _timed(job, model, example), NOISE, noisy=True)
     dense = float(peak_memory_bytes(model, example))
     return Measured(budget, lambda _, small: (dense, float(peak_memory_bytes(small, example))))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -75,10 +76,9 @@ def _open(how: Exporter, content: bytes, example: Tensor, threads: int) -> Once:
 
 def _opened(how: Exporter, path: Path, example: Any, threads: int) -> Once:
     """The file in its runtime, run once."""
-    session = how.open(path, threads)
-
-    def once() -> list[Tensor]:
-        return session(example)
-
+    if isinstance(how, Onnx):
+        once = how.bound(path, example, threads)
+    else:
+        once = partial(how.open(path, threads), example)
     once()
     return once

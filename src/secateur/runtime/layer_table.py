@@ -24,7 +24,7 @@ from secateur.runtime.runtime import Runtime
 from secateur.runtime.stopwatch import Stopwatch
 from secateur.types.kinds import as_path, refuse_no_function, refuse_no_network
 
-_FORMAT = 1
+_FORMAT = 2  # 1: layers by themselves, with the copies that neighbours spare them
 _VARIABLE = "SECATEUR_CACHE"
 _EAGER = TorchEager()
 
@@ -114,7 +114,8 @@ class LayerTable:
                 where=str(folder),
                 hint=f"choose another folder by {_VARIABLE}",
             ) from error
-        name = hashlib.sha256(json.dumps(on, sort_keys=True).encode()).hexdigest()[:16]
+        stamp = json.dumps({"format": _FORMAT, **on}, sort_keys=True)
+        name = hashlib.sha256(stamp.encode()).hexdigest()[:16]
         return folder / f"layers-{name}.json"
 
 

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 Once = Callable[[], list[Tensor]]
-"""Runs the loaded network once on the example it was loaded with, and returns its output tensors."""
+"""Runs the loaded network once on the example it was loaded with, and returns its output tensors.
+
+The next call may write into them."""
 
 
 @runtime_checkable
