@@ -19,7 +19,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(max_size=8)
 SPREADS = st.floats(0.0, 1e300)
 TRIED = st.builds(
-    Tried, WORDS, st.integers(0, 99), WORDS, FINITE, st.integers(1, 999), spread=SPREADS
+    Tried, WORDS, st.integers(0, 99), WORDS, FINITE, st.integers(1, 99), spread=SPREADS
 )
 STEPS = st.builds(
     Step,
@@ -27,7 +27,7 @@ STEPS = st.builds(
     st.lists(TRIED, min_size=1, max_size=4).map(tuple),
     st.just(0),
     FINITE,
-    st.integers(1, 999),
+    st.integers(99, 999),
     st.integers(1, 999),
     st.lists(WORDS, max_size=3).map(tuple),
     st.lists(WORDS, max_size=3).map(tuple),
@@ -68,12 +68,24 @@ def test_what_is_no_step_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"spread": -1.0}, {"spread": math.inf}, {"spread": math.nan}, {"spread": 1.0, "samples": 0}],
+    [{"spread": -1.0}, {"spread": math.inf}, {"spread": math.nan}, {"spread": "wide"}],
 )
 def test_a_spread_that_nothing_can_have_is_refused(change: dict[str, Any]) -> None:
     entry = removal(0, "g0", 1, 4).to_json()
     entry["tried"][0] |= change
-    with pytest.raises(FileError, match="spread"):
+    with pytest.raises(FileError, match="no step"):
+        Step.from_json(entry)
+
+
+@pytest.mark.parametrize(
+    "change", [{"samples": -3}, {"samples": 9}, {"samples": 0, "chosen": True}]
+)
+def test_more_samples_than_were_drawn_or_none_for_the_chosen_are_refused(
+    change: dict[str, Any],
+) -> None:
+    entry = removal(0, "g0", 1, 4).to_json()
+    entry["tried"][0] |= change
+    with pytest.raises(FileError, match="no step"):
         Step.from_json(entry)
 
 

@@ -177,6 +177,45 @@ def test_a_race_that_recalls_finds_the_best_and_measures_less() -> None:
     assert asked < 0.8 * without
 
 
+def test_a_race_that_recalls_weighs_as_the_objective_does() -> None:
+    weights = [1 + i % 4 for i in range(16)]
+    right, left_out = 0, 0
+    for seed in range(60):
+        sheet = recalled(seed)
+        contest = Sheet(sheet.table, sheet.present, 32, weights, sheet.known)
+        found = Race().settle(contest)
+        right += winner(contest, found) == truth(contest)
+        left_out += sum(measured.samples == 0 for measured in found)
+    assert right >= 59
+    assert left_out > 60
+
+
+def test_who_has_not_changed_any_sample_yet_is_not_given_up() -> None:
+    """The best changes one easy sample for the better, the others all a little for the worse."""
+    present = torch.linspace(2.0, 1.0, 256, dtype=torch.float64)
+    table = present + torch.tensor([[1e-4], [0.0], [2e-4]])
+    table[1, -1] -= 0.5
+    contest = Sheet(table, present, 32)
+    found = Race().settle(contest)
+    assert winner(contest, found) == truth(contest) == 1
+    assert found[1].spread == 0.0  # one sample tells no spread
+
+
+def test_differences_that_rounding_makes_leave_nobody_out() -> None:
+    sheet = like_networks(2)
+    noise = 1e-13 * torch.arange(3, dtype=torch.float64)[:, None]
+    contest = Sheet(sheet.table[:1] + noise, sheet.present, 32)
+    assert not any(measured.out for measured in Race().settle(contest))
+
+
+def test_losses_beyond_squares_can_race() -> None:
+    sheet = like_networks(2)
+    contest = Sheet(sheet.table * 1e200, sheet.present * 1e200, 32)
+    found = Race().settle(contest)
+    assert winner(contest, found) == truth(contest)
+    assert all(measured.spread == 0.0 for measured in found)
+
+
 def test_who_was_left_out_has_the_loss_that_was_expected() -> None:
     contest = recalled(3)
     found = Race().settle(contest)

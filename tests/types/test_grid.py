@@ -105,3 +105,20 @@ def test_numbers_below_the_least_normal() -> None:
     assert grid is not None
     assert grid.scales.tolist() == [2.0**-149]
     assert bits(grid.values(None, torch.float32)) == bits(values)
+
+
+def test_how_values_lie_in_memory_does_not_matter() -> None:
+    values = torch.arange(-20.0, 20.0)
+    strided = torch.stack([values, values + 0.3], 1)[:, 0]
+    one, other = (find(some, np.array([40])) for some in (values, strided))
+    assert one is not None
+    assert other is not None
+    assert np.array_equal(one.symbols, other.symbols)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_floats_warn_of_nothing() -> None:
+    assert find(torch.tensor([3.4e38, -1.0] * 20), np.array([40])) is None
+    found = find(torch.tensor([3.4e38, -3.4e38] * 20), np.array([40]))
+    assert found is not None
+    assert found.largest == 1

@@ -25,10 +25,9 @@ _LOOKS = (
     (1.0, 1.0, 1.0, 1 / 2),
 )
 _FEWEST = 128  # samples; with fewer a look shows too little
-
-
 # A candidate waits if it is expected to be behind the most promising by so many standard deviations.
 _BEHIND = 2.0
+_CHANGED = 8  # samples whose loss a candidate must have changed for its spread to be told
 _NOTHING = Expected(0.0, math.inf)
 
 
@@ -53,7 +52,8 @@ class Race(Strategy):
     With `recall`, candidates that earlier steps lead one to expect far behind (`expected`) wait. They
     are measured as soon as the leader turns out to be no better than they may be expected to be, and
     left out otherwise, with a loss that is the expected one and no samples. This has a share of the
-    error as each look has.
+    error as each look has. What is expected is an approximation (`expected` says which), so a
+    candidate waits in no more than four steps running.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 1993; the estimate is that of stratified
     sampling without replacement, Cochran, Sampling Techniques, 1977, chapter 5.
@@ -78,14 +78,14 @@ class Race(Strategy):
         error = (1 - self.confidence) / (len(_LOOKS) + self.recall)
         runners = [_Runner(contest, i, strata) for i in range(contest.count)]
         waiting = _far_behind(runners) if self.recall else []
+        patience = _quantile(error, len(waiting))
         alive, seen = [r for r in runners if r not in waiting], [0] * len(strata)
         for look in (*_LOOKS, (1.0,) * len(strata)):
             wanted = [_count(share, len(rows)) for share, rows in zip(look, strata, strict=True)]
             _show(alive, [r[old:new] for r, old, new in zip(strata, seen, wanted, strict=True)])
             seen = wanted
             leader = min(alive, key=_Runner.place)
-            z = _quantile(error, len(waiting))
-            called = [r for r in waiting if not r.hopeless(leader, z)]
+            called = [r for r in waiting if not r.hopeless(leader, patience)]
             if called:
                 _show(called, [rows[:count] for rows, count in zip(strata, seen, strict=True)])
                 waiting = [r for r in waiting if r not in called]
@@ -142,10 +142,10 @@ class _Runner:
         self.expected = contest.expected(number) or _NOTHING
         self._strata = strata
         self._seen = [torch.empty(0, dtype=torch.float64) for _ in strata]
-        start = contest.value(number, 0.0)
-        self._slope = contest.value(number, 1.0) - start
         self._loss = float(contest.present.mean())
         self._present = contest.value(number, self._loss)
+        scale = abs(self._loss) or 1.0
+        self._slope = (contest.value(number, self._loss + scale) - self._present) / scale
 
     @property
     def samples(self) -> int:
@@ -161,9 +161,11 @@ class _Runner:
             return Measured(self._loss + self.expected.change, 0, out)
         changes = self._changes()
         mean = self._mean(changes)
+        told = sum(int(change.count_nonzero()) for change in changes) >= _CHANGED
         square = self._mean([change.square() for change in changes])
-        spread = math.sqrt(max(0.0, square - mean**2))
-        return Measured(self._loss + mean, self.samples, out, spread)
+        spread = math.sqrt(max(0.0, square - mean * mean)) if told else 0.0
+        known = spread if math.isfinite(spread) else 0.0
+        return Measured(self._loss + mean, self.samples, out, known)
 
     def value(self) -> float:
         """What the candidate is worth, estimated."""
@@ -196,18 +198,23 @@ class _Runner:
         return self.value() - leader.value()
 
     def reach(self, leader: _Runner, z: float) -> float:
-        """The least difference in value that chance does not explain.
+        """The least difference in value that neither chance nor rounding explains.
+
+        Of a candidate that has not changed the loss of any sample yet nothing is known.
 
         Args:
             z: the quantile of the normal distribution at the wanted confidence.
         """
         mine, others = self._values(), leader._values()
         parts = self._parts([one - other for one, other in zip(mine, others, strict=True)])
+        if parts and not any(bool(value.any()) for value in mine):
+            return math.inf
+        rounding = self._slope * self.contest.slack(self._loss)
         variance = sum(part for part, _ in parts)
         if variance == 0.0:
-            return 0.0
+            return rounding
         freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-        return student(z, freedom) * math.sqrt(variance)
+        return max(rounding, student(z, freedom) * math.sqrt(variance))
 
     def _parts(self, values: Sequence[Tensor]) -> list[tuple[float, int]]:
         """What each stratum that is not wholly seen adds to the variance of the mean, and its freedom."""

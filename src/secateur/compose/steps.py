@@ -90,12 +90,15 @@ class Step:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _malformed(f"{type(error).__name__}: {error}") from error
-        if not 0 <= step.chosen < len(tried) or tried[step.chosen].out:
+        chosen = tried[step.chosen] if 0 <= step.chosen < len(tried) else None
+        if chosen is None or chosen.out or not chosen.samples:
             raise _malformed(f"candidate {step.chosen} cannot have been chosen")
         for value in (step.present, *(each.loss for each in tried)):
             if not math.isfinite(value):
                 raise _malformed(f"a loss of {value}")
         for each in tried:
+            if not 0 <= each.samples <= step.samples:
+                raise _malformed(f"{each.samples} samples of {step.samples}")
             if not (0 <= each.spread < math.inf and (each.samples > 0 or each.spread == 0)):
                 raise _malformed(f"a spread of {each.spread} over {each.samples} samples")
         return step

@@ -68,6 +68,7 @@ def grid_of(values: Tensor, counts: Ints) -> Grid | None:
     """
     if not _finite(values):
         return None
+    values = values.contiguous()
     plain = values.float().numpy()
     first = int(counts[0]) if counts.size else 0
     if not plain.any() or not _may_lie(plain[:first][:_FEW]):
@@ -103,7 +104,7 @@ def _on(plain: NDArray[np.float32], sizes: Ints) -> Grid | None:
     size = np.abs(plain[some])
     begins = np.flatnonzero(np.diff(channel, prepend=-1))
     least, most = np.minimum.reduceat(size, begins), np.maximum.reduceat(size, begins)
-    if (most > least * np.float32(LARGEST)).any():
+    if (most / LARGEST > least).any():
         return None
     bits = size.view(np.uint32)
     exponent = (bits >> 23).astype(np.int64)
