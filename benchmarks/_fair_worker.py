@@ -97,7 +97,7 @@ def ours(job: Found) -> Found:
     held, clock = memory("VmRSS"), [now(job)]
     groups = sec.groups(model, pairs[0][0][:2])
     clock.append(now(job))
-    scores = sec.score(model, groups, pairs, asked, loss=F.cross_entropy)
+    scores = sec.score(model, groups, pairs, asked, loss=F.cross_entropy, one_pass=job["one_pass"])
     clock.append(now(job))
     order = rule.order(groups, scores)
     counts = {alpha: depths(groups, order, alpha) for alpha in job["alphas"]}

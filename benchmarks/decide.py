@@ -8,6 +8,7 @@ median of several calls; each budget is decided anew from the scores in the file
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from secateur.measure import measure
 from secateur.pipeline.environment import environment
 from secateur.pipeline.packed import packed
 from secateur.pipeline.stamp import stamped
+from secateur.types.outputs import run_in_double
 from tests.zoo.shim import shim_torchvision
 
 OUT = Path("benchmarks/results/decide.json")
@@ -111,12 +113,21 @@ def parts(model: torch.nn.Module, example: torch.Tensor, file: Path) -> dict[str
     plan = sec.allocate(groups, sec.Scores.load(file), sec.Tolerance(), "macs=0.5")
     small = sec.shrink(model, plan).eval()
     both = (model, small)
+    wide = [copy.deepcopy(one).double() for one in both]
+    in_double = example.double()
     return {
+        "hash the network and its units: do the scores fit?": seconds(
+            lambda: stamped(sec.Scores({}), model, sec.Channels(), groups, example)
+        ),
         "find the groups": seconds(lambda: sec.groups(model, example)),
         "load and decide": decisions(groups, file)["tolerance"]["macs=0.5"],
         "cut": seconds(lambda: sec.shrink(model, plan)),
         "certify": seconds(lambda: sec.certify(model, small, plan, example)),
+        "of that, forward passes in double: dense, masked, cut": seconds(
+            lambda: [run_in_double(wide[i], in_double) for i in (0, 0, 1)]
+        ),
         "count MACs and memory": seconds(lambda: [measure(one, example) for one in both]),
+        "a forward pass, for comparison": seconds(lambda: run_in_double(model, example)),
         "time, a second of it": seconds(lambda: latency(both, example, seconds=1.0), calls=2),
         "time, all 30 repeats": seconds(lambda: latency(both, example), calls=1),
         "pack both": seconds(lambda: packed(both, plan), calls=2),
@@ -124,20 +135,28 @@ def parts(model: torch.nn.Module, example: torch.Tensor, file: Path) -> dict[str
 
 
 def commands(folder: Path, scores: Path) -> dict[str, float]:
-    """Whole processes, the start of Python and the imports included."""
+    """Whole processes, the start of Python and the imports included.
+
+    Code is compiled once before, as where packages are installed, whatever this Python was told.
+    """
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     net = folder / "net.py"
     net.write_text(NETWORK)
     prune = [sys.executable, "-m", "secateur", "prune", f"{net}:make", "--scores", str(scores)]
     prune += ["--method", "fair", "--to", "macs=0.5"]
+    counted = [*prune, "--measure", "counted", "-o"]
+    child(*counted, str(folder / "first"))
     return {
         "import torch": child(sys.executable, "-c", "import torch"),
+        "import torch and what the command needs": child(
+            sys.executable, "-c", "import torch, secateur.cli.verbs.prune"
+        ),
         "import torch, torchvision, build": child(
             sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); "
             "import net; net.make()"
         ),
-        "prune --measure counted": child(
-            *prune, "--measure", "counted", "-o", str(folder / "counted")
-        ),
+        "prune --measure counted": child(*counted, str(folder / "counted")),
         "prune": child(*prune, "-o", str(folder / "all")),
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 
@@ -176,6 +177,65 @@ def test_narrow_networks_are_compared_in_double(dtype: torch.dtype) -> None:
     assert certificate.dtype == "float64"
     assert certificate.exact
     assert {p.dtype for p in model.parameters()} == {dtype}
+
+
+class Tied(nn.Module):
+    """A weight in two places, a list of it beside, a buffer of whole numbers and a view of a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.again = nn.Linear(4, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+        self.again.weight = self.down.weight
+        self.beside = [self.down.weight]
+        self.register_buffer("order", torch.arange(3, -1, -1))
+        self.register_buffer("row", self.down.weight.data[:1])
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x).sigmoid()
+        y = self.down(h) + self.again(h) * self.row.sum()
+        return self.head(y[:, self.order]) + (self.beside[0] - self.again.weight).abs().sum()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_compared_is_what_a_plain_copy_computes(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, x = Tied().to(dtype).eval(), torch.randn(6, 4, dtype=dtype)
+    groups = sec.groups(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    small = sec.shrink(model, plan)
+    with torch.no_grad():
+        dense, cut = (copy.deepcopy(one).double()(x.double()) for one in (model, small))
+        with sec.masked(copy.deepcopy(model).double(), plan) as hidden:
+            masked = hidden(x.double())
+    certificate = sec.certify(model, small, plan, x)
+
+    assert certificate.removed_units > 0
+    assert certificate.max_abs_output == float(masked.abs().max())
+    assert certificate.moved == float((dense - masked).abs().max()) > 0
+    assert certificate.max_abs_diff == float((masked - cut).abs().max())
+
+
+def test_complex_weights_stay_complex() -> None:
+    class Turning(Net):
+        def __init__(self) -> None:
+            super().__init__(nn.Identity())
+            self.turn = nn.Parameter(torch.randn(3, 3, dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            return torch.view_as_real(y.to(self.turn.dtype) @ self.turn)
+
+    torch.manual_seed(0)
+    model, x = Turning().eval(), torch.randn(6, 4)
+    groups = sec.Channels().find(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    certificate = sec.certify(model, sec.shrink(model, plan), plan, x)
+
+    assert (certificate.exact, certificate.dtype) == (True, "float64")
+    with torch.no_grad():
+        model.turn.imag *= 2
+    assert sec.certify(model, sec.shrink(model, plan), plan, x).moved != certificate.moved
 
 
 def test_a_network_that_insists_on_its_dtype_is_compared_in_it() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import secateur as sec
-from secateur.mask.masked import masked_copy
+from secateur.errors import PlanError
+from secateur.mask.masked import mask_for_good, masked_copy
 
 
 class Tied(nn.Module):
@@ -78,6 +81,26 @@ def test_a_masked_copy_computes_the_same(model: nn.Module, plan: sec.Plan) -> No
         with sec.masked(model, plan):
             assert torch.equal(copied, model(x))
     assert _bytes(model) == before
+
+
+def test_for_good_the_same_is_written(model: nn.Module, plan: sec.Plan) -> None:
+    lost = copy.deepcopy(model)
+    mask_for_good(lost, plan)
+    with sec.masked(model, plan):
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(lost.state_dict()[name], tensor)
+    assert any(
+        not torch.equal(lost.state_dict()[name], tensor)
+        for name, tensor in model.state_dict().items()
+    )
+
+
+def test_for_good_as_well_a_plan_for_another_network_is_refused(plan: sec.Plan) -> None:
+    other = nn.Linear(2, 2)
+    before = other.weight.clone()
+    with pytest.raises(PlanError):
+        mask_for_good(other, plan)
+    assert torch.equal(other.weight, before)
 
 
 def test_a_plan_for_another_network_is_refused(plan: sec.Plan) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import secateur as sec
-from secateur.saliency import collect
+from secateur.saliency import layout
 from secateur.saliency.layout import Layout, suited
 
 X, Y = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
@@ -122,7 +122,7 @@ def test_scores_are_those_of_the_usual_layout(monkeypatch: pytest.MonkeyPatch) -
         return sec.score(model, groups, [(X, Y)], every, loss=F.cross_entropy)
 
     last = scores()
-    monkeypatch.setattr(collect, "suited", lambda *_: Layout())
+    monkeypatch.setattr(layout, "suited", lambda *_: Layout())
     usual = scores()
     for name in usual:
         for group, values in usual[name].items():
@@ -141,3 +141,24 @@ def test_random_numbers_go_on_as_if_nothing_was_tried() -> None:
 class _Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + torch.rand(())
+
+
+def test_the_first_batch_is_tried_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, found = [], Layout()
+
+    def trial(_model: nn.Module, example: Tensor) -> Layout:
+        tried.append(example)
+        return found
+
+    monkeypatch.setattr(layout, "suited", trial)
+    suits = layout.suits(mobile())
+    batches = [X, X[:1], X + 1]
+    assert not tried
+    assert all(suits(batch) is found for batch in batches)
+    assert len(tried) == 1
+    assert tried[0] is X
+    model = mobile()
+    groups, asked = sec.groups(model, X), [sec.Utilization(), sec.Reconstruction()]
+    data = [(X, Y), (X, Y)]
+    sec.score(model, groups, data, asked, loss=F.cross_entropy, one_pass=False)
+    assert len(tried) == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,10 +15,12 @@ from secateur.saliency import (
     Magnitude,
     Need,
     Random,
+    Reconstruction,
     Saliency,
     Seen,
     State,
     Taylor,
+    Utilization,
     finish,
     observe,
     score,
@@ -71,6 +74,66 @@ def test_scores_do_not_depend_on_company() -> None:
     alone = score(model, channels(model), batches, Taylor(), loss=F.cross_entropy)
     together = score(model, channels(model), batches, [Random(), Taylor()], loss=F.cross_entropy)
     assert all(torch.equal(alone["taylor"][g], together["taylor"][g]) for g in alone["taylor"])
+
+
+def test_a_pass_for_each_gives_the_same_scores() -> None:
+    model, ran, told = net(), [], []
+    groups = sec.groups(model, example())
+    model.register_forward_hook(lambda *_: ran.append(1))
+    chosen = [Utilization(), Magnitude(), 0.5 * Taylor() + 0.5 * Reconstruction()]
+    together = score(model, groups, data(), chosen, loss=F.cross_entropy)
+    assert len(ran) == 3
+    apart = score(
+        model, groups, data(), chosen, loss=F.cross_entropy, one_pass=False,
+        progress=told.append,
+    )  # fmt: skip
+    assert len(ran) == 3 + 9
+    assert told == list(range(1, 10))
+    assert list(apart) == list(together)
+    assert apart.about == together.about
+    for name, by_group in together.items():
+        for group, values in by_group.items():
+            torch.testing.assert_close(apart[name][group], values)
+
+
+def test_what_one_keeps_is_gone_before_the_next() -> None:
+    held: list[weakref.ref[Tensor]] = []
+
+    class Keeps(Probe):
+        def observe(self, state: State, seen: Seen) -> State:
+            kept = torch.ones(3)
+            held.append(weakref.ref(kept))
+            return {"kept": kept}
+
+        def settled(self, state: State, group: Group) -> State:
+            return {}
+
+    class Looks(Keeps):
+        def observe(self, state: State, seen: Seen) -> State:
+            self.seen.append(seen)
+            assert held
+            assert all(kept() is None for kept in held)
+            return state
+
+    model, looks = net(), Looks([])
+    chosen = {"keeps": Keeps([]), "looks": looks}
+    score(model, channels(model), data(), chosen, loss=F.cross_entropy, one_pass=False)
+    assert len(looks.seen) == 6
+
+
+def test_a_pass_for_each_says_soon_what_is_missing() -> None:
+    model, ran = net(), []
+    model.register_forward_hook(lambda *_: ran.append(1))
+    chosen = [Utilization(), Taylor()]
+    with pytest.raises(OptionError, match="need a loss"):
+        score(model, channels(model), data(), chosen, one_pass=False)
+    once = iter(data())
+    with pytest.raises(DataError, match="read once only") as caught:
+        score(model, channels(model), once, chosen, loss=F.cross_entropy, one_pass=False)
+    assert "one_pass=True" in caught.value.hint
+    assert not ran
+    with pytest.raises(DataError, match="without data"):
+        score(model, channels(model), None, chosen, loss=F.cross_entropy, one_pass=False)
 
 
 def test_what_needs_no_data_reads_none_and_needs_no_loss() -> None:

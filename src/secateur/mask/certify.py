@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from secateur.errors import ModelError
 from secateur.mask.check import check_fits, check_shapes, named_tensors
-from secateur.mask.masked import masked
+from secateur.mask.copies import copy_with
+from secateur.mask.masked import mask_for_good
 from secateur.types.call import tensors, to
 from secateur.types.group import Declared
 from secateur.types.outputs import distance, largest, run_in_double
@@ -134,12 +135,29 @@ def _outputs(
     # A fresh copy for every run: what a network writes into its buffers must not reach the next run.
     with _default_dtype(dtype or torch.get_default_dtype()):
         for network, mask in ((model, False), (small, False), (model, True)):
-            twin = copy.deepcopy(network).eval()
-            if dtype is not None:
-                twin = twin.to(dtype)
-            with masked(twin, plan) if mask else contextlib.nullcontext():
-                found.append(run_in_double(twin, given))
+            keeps = dtype is None or all(map(_is_wide, named_tensors(network).values()))
+            twin = copy.deepcopy(network) if keeps else copy_with(network, _wide)
+            if mask:
+                mask_for_good(twin, plan)
+            found.append(run_in_double(twin.eval(), given))
     return found
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    with_fractions = tensor.is_floating_point() or tensor.is_complex()
+    return not with_fractions or tensor.dtype in (torch.float64, torch.complex128)
+
+
+def _wide(_name: str, tensor: Tensor) -> Tensor:
+    """In double precision, in memory of its own."""
+    values = tensor.detach()
+    if _is_wide(tensor):
+        values = values.clone()
+    else:
+        values = values.to(torch.complex128 if tensor.is_complex() else torch.float64)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(values, requires_grad=tensor.requires_grad)
+    return values
 
 
 @contextlib.contextmanager
@@ -163,7 +181,6 @@ def _digest(tensors: Any) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-        )
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -28,7 +28,10 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     """
     check_fits(model, plan)
     closed = close_gates(model, plan)
-    saved = _mask_in_place(model, plan)
+    saved = []
+    for tensor, gone, value in _removed(model, plan):  # tensors may share memory with each other
+        saved.append((tensor, tensor.data if _overlaps(tensor) else tensor.detach().clone()))
+        _write(tensor, gone, value)
     try:
         yield model
     finally:
@@ -42,25 +45,35 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
                     tensor.copy_(values)
 
 
-def _mask_in_place(model: nn.Module, plan: Plan) -> list[tuple[Tensor, Tensor]]:
-    """Set to zero everything that the plan removes; returns the tensors with their old values."""
+def mask_for_good(model: nn.Module, plan: Plan) -> None:
+    """As `masked`, of a copy that nobody wants back: nothing is kept to restore it from.
+
+    Raises:
+        PlanError: the plan does not fit the network.
+    """
+    check_fits(model, plan)
+    close_gates(model, plan)
+    for tensor, gone, value in _removed(model, plan):
+        _write(tensor, gone, value)
+
+
+def _removed(model: nn.Module, plan: Plan) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """Every tensor that loses something: what of it, a bool that broadcasts; and what stands there then."""
     tensors, closing = named_tensors(model), closing_names(plan)
-    saved = []
+    for name, by_dims in kept(plan.groups, plan.masks, only_masked=True).items():
+        tensor = tensors[name]
+        mask = as_mask(by_dims, tuple(tensor.shape))
+        if not bool(mask.all()):
+            yield tensor, ~mask.to(tensor.device), low(tensor.dtype) if name in closing else 0
+
+
+def _write(tensor: Tensor, gone: Tensor, value: float) -> None:
     with torch.no_grad():
-        for name, by_dims in kept(plan.groups, plan.masks, only_masked=True).items():
-            mask = as_mask(by_dims, tuple(tensors[name].shape))
-            if bool(mask.all()):
-                continue
-            tensor, gone = tensors[name], ~mask.to(tensors[name].device)
-            value = low(tensor.dtype) if name in closing else 0
-            # Not a product: 0 * inf would be NaN, and -1 * 0 would be -0.
-            if _overlaps(tensor):
-                saved.append((tensor, tensor.data))
-                tensor.data = tensor.data.masked_fill(gone, value)
-            else:
-                saved.append((tensor, tensor.clone()))
-                tensor.masked_fill_(gone, value)
-    return saved
+        # Not a product: 0 * inf would be NaN, and -1 * 0 would be -0.
+        if _overlaps(tensor):
+            tensor.data = tensor.data.masked_fill(gone, value)
+        else:
+            tensor.masked_fill_(gone, value)
 
 
 def masked_copy(model: nn.Module, plan: Plan) -> nn.Module:
@@ -69,9 +82,12 @@ def masked_copy(model: nn.Module, plan: Plan) -> nn.Module:
     masks, closing = kept(plan.groups, plan.masks, only_masked=True), closing_names(plan)
 
     def hidden(name: str, tensor: Tensor) -> Tensor:
-        mask = as_mask(masks.get(name, {}), tuple(tensor.shape)).to(tensor.device)
-        value = low(tensor.dtype) if name in closing else 0
-        values = tensor.detach().masked_fill(~mask, value)
+        values = tensor.detach()
+        if name in masks:
+            mask = as_mask(masks[name], tuple(tensor.shape)).to(tensor.device)
+            values = values.masked_fill(~mask, low(tensor.dtype) if name in closing else 0)
+        else:
+            values = values.clone()
         if isinstance(tensor, nn.Parameter):
             return nn.Parameter(values, requires_grad=tensor.requires_grad)
         return values

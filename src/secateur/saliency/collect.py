@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.errors import DataError, ModelError, OptionError
-from secateur.saliency.layout import Layout, suited
+from secateur.saliency.layout import Suits
 from secateur.saliency.need import Need
 from secateur.saliency.protocol import Collector
 from secateur.saliency.shown import Shown
@@ -77,6 +77,7 @@ def collect(
     needs: Collection[Need | Collector],
     loss: Loss | None,
     look: Look,
+    layout: Suits,
 ) -> Iterator[Collected]:
     """Run the network on every batch; the caller must not change it in between.
 
@@ -85,6 +86,7 @@ def collect(
 
     Args:
         members: what `tensors_of` found.
+        layout: how the weights lie while the network runs.
 
     Raises:
         DataError: the data or a loss cannot be used; the batch is named.
@@ -93,17 +95,12 @@ def collect(
     """
     shared = {need for need in needs if isinstance(need, Need)}
     collectors = [need for need in needs if not isinstance(need, Need)]
-    if any(need.of_loss for need in shared) and loss is None:
-        raise OptionError(
-            "gradients need a loss", where="loss", hint="for classes: loss=F.cross_entropy"
-        )
+    check_loss(needs, loss)
     watch = Watch(model, groups, {need for need in shared if need.at_sites}, look)
     differentiable = _differentiable(members, groups)
-    layout: Layout | None = None
     for batch in batches(data, device_of(model)):
         derivatives = None
-        layout = suited(model, batch.x) if layout is None else layout
-        with layout.running():
+        with layout(batch.x).running():
             if any(need.of_loss for need in shared) and loss is not None:
                 floats = any(tensor.is_floating_point() for tensor in tensors(batch.x))
                 wanted = differentiable if Need.GRADIENTS in shared or not floats else {}
@@ -116,6 +113,18 @@ def collect(
                 with _asking(model, {}):
                     signals[collector] = collector.collect(model, batch, groups, loss)
         yield Collected(batch.samples, derivatives if Need.GRADIENTS in shared else None, signals)
+
+
+def check_loss(needs: Collection[Need | Collector], loss: Loss | None) -> None:
+    """What is to be differentiated must be there.
+
+    Raises:
+        OptionError: gradients are needed and there is no loss.
+    """
+    if loss is None and any(isinstance(need, Need) and need.of_loss for need in needs):
+        raise OptionError(
+            "gradients need a loss", where="loss", hint="for classes: loss=F.cross_entropy"
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,22 @@ class Layout:
         finally:
             for (weight, _), values in zip(self.weights, before, strict=True):
                 weight.data = values
+
+
+Suits = Callable[[Any], Layout]
+"""From a batch to how the weights lie while it runs."""
+
+
+def suits(model: nn.Module) -> Suits:
+    """What `suited` finds with the first batch, then and for all that follow."""
+    found: list[Layout] = []
+
+    def layout(example: Any) -> Layout:
+        if not found:
+            found.append(suited(model, example))
+        return found[0]
+
+    return layout
 
 
 def suited(model: nn.Module, example: Any) -> Layout:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from secateur.compose.composable import Composable, Composed
 from secateur.errors import DataError, ScoreError
 from secateur.saliency.chosen import Chosen, leaves, named
-from secateur.saliency.collect import Collected, collect, tensors_of
+from secateur.saliency.collect import Collected, check_loss, collect, tensors_of
+from secateur.saliency.layout import Suits, suits
 from secateur.saliency.need import Need
 from secateur.saliency.protocol import Saliency, Seen, State
 from secateur.saliency.shown import Shown
@@ -31,6 +33,7 @@ def score(
     *,
     loss: Loss | None = None,
     progress: Callable[[int], None] | None = None,
+    one_pass: bool = True,
 ) -> Scores:
     """Score every unit of every group.
 
@@ -43,18 +46,50 @@ def score(
             its lower-case class name.
         loss: mean over the batch's samples, as `F.cross_entropy`; only where gradients are needed.
         progress: called after each batch with the number of batches done.
+        one_pass: False: a pass over the data for each saliency that looks at some, which takes longer.
+            What one keeps of the data, as `Utilization` does, is then gone before another needs memory
+            for gradients. The scores are the same where the data come in the same batches.
 
     Returns:
         Per saliency and group, float32 (n,) on the CPU; higher is more worth keeping; finite.
 
     Raises:
-        DataError: the data is missing, empty, not finite, or does not fit the network.
+        DataError: the data is missing, empty, not finite, or does not fit the network; or it can be
+            read once only, and is wanted several times.
         ModelError: the weights are not finite, or the groups are of another network.
         ScoreError: a saliency gave scores that are not finite or too few.
         OptionError: two saliencies have one name, or a loss is missing.
     """
-    states = observe(model, groups, data, saliencies, loss=loss, progress=progress)
-    return finish(states, groups, saliencies)
+    if one_pass:
+        states = observe(model, groups, data, saliencies, loss=loss, progress=progress)
+        return finish(states, groups, saliencies)
+    return _in_turn(model, groups, data, saliencies, loss, progress)
+
+
+def _in_turn(
+    model: nn.Module,
+    groups: Groups,
+    data: Iterable[Any] | None,
+    saliencies: Chosen,
+    loss: Loss | None,
+    progress: Callable[[int], None] | None,
+) -> Scores:
+    """A pass for each saliency; what it keeps is let go before the next one begins."""
+    scored, done, layout = leaves(saliencies), count(1), suits(model)
+    check_loss({need for saliency in scored.values() for need in saliency.needs}, loss)
+    if isinstance(data, Iterator):
+        raise DataError(
+            "can be read once only, and there is a pass for each saliency",
+            where="data",
+            hint="a list of batches or a DataLoader; or one_pass=True",
+        )
+    settled: dict[str, dict[str, State]] = {}
+    for name, saliency in scored.items():
+        told = progress and (lambda _: progress(next(done)))
+        states = _observed(model, groups, data, {name: saliency}, loss, told, layout)
+        settled[name] = _settled(saliency, states[name], groups, name)
+        del states
+    return _finished(settled, groups, saliencies)
 
 
 def observe(
@@ -67,6 +102,18 @@ def observe(
     progress: Callable[[int], None] | None = None,
 ) -> States:
     """The first half of `score`: states, which `merge` adds to those of other parts of the data."""
+    return _observed(model, groups, data, saliencies, loss, progress, suits(model))
+
+
+def _observed(
+    model: nn.Module,
+    groups: Groups,
+    data: Iterable[Any] | None,
+    saliencies: Chosen,
+    loss: Loss | None,
+    progress: Callable[[int], None] | None,
+    layout: Suits,
+) -> States:
     scored = leaves(saliencies)
     if len(groups) == 0:
         raise ScoreError("there is no group to score", hint="print(groups) says what was found")
@@ -105,7 +152,7 @@ def observe(
     needs = frozenset[Any]().union(*(saliency.needs for saliency in hungry.values()))
     # in inference mode no gradient could be taken; the data must be read outside of it as well
     with torch.inference_mode(mode=False):
-        passes = collect(model, groups, tensors, data, needs, loss, look)
+        passes = collect(model, groups, tensors, data, needs, loss, look, layout)
         for done, collected in enumerate(passes, start=1):
             with torch.no_grad():
                 for name, saliency in hungry.items():
@@ -122,14 +169,21 @@ def finish(states: States, groups: Groups, saliencies: Chosen) -> Scores:
     Raises:
         ScoreError: a saliency gave scores that are not finite or too few, or has no states.
     """
-    states = {
+    settled = {
         name: _settled(leaf, states.get(name, {}), groups, name)
         for name, leaf in leaves(saliencies).items()
     }
+    return _finished(settled, groups, saliencies)
+
+
+def _finished(
+    settled: Mapping[str, Mapping[str, State]], groups: Groups, saliencies: Chosen
+) -> Scores:
+    """The scores of leaves and compositions, from states that nothing can be added to."""
     found: list[tuple[Saliency, dict[str, Tensor]]] = []
     for name, saliency in leaves(saliencies).items():
         found.append(
-            (saliency, {g.name: _scores(saliency, states[name][g.name], g, name) for g in groups})
+            (saliency, {g.name: _scores(saliency, settled[name][g.name], g, name) for g in groups})
         )
     chosen = named(saliencies)
     values = {name: _combined(saliency, found) for name, saliency in chosen.items()}
@@ -137,7 +191,7 @@ def finish(states: States, groups: Groups, saliencies: Chosen) -> Scores:
         name: by_group
         for name, saliency in chosen.items()
         for leaf_name, leaf in leaves(chosen).items()
-        if leaf == saliency and (by_group := _by_layer(leaf, states[leaf_name], groups))
+        if leaf == saliency and (by_group := _by_layer(leaf, settled[leaf_name], groups))
     }
     return Scores(values, {name: str(saliency) for name, saliency in chosen.items()}, layers)
 

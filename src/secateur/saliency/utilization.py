@@ -45,7 +45,8 @@ class Utilization(Saliency):
     Memory: per layer and unit, `min(H * W, directions)` float32 numbers for each of at most
     `per_class` samples of every class, and little more to compare them; at most `memory` bytes a
     layer, if need be with fewer samples of each class, or fewer classes. Which samples are kept
-    follows from the seed and the samples themselves, not from their order.
+    follows from the seed and the samples themselves, not from their order. `score(one_pass=False)`
+    lets go of all this before another saliency runs the network for gradients.
 
     Source: Lin et al., FAIR-Pruner, arXiv 2508.02291. There, units are looked at behind the
     activation function (first release) or at the layer's own output (package 2.16).
@@ -195,8 +196,12 @@ class Utilization(Saliency):
         """Projections where they are no more numbers than the points."""
         if points.shape[2] < self.directions:
             into.copy_(points)
-        else:
-            torch.mm(points.flatten(0, 1), self._directions(points), out=into.flatten(0, 1))
+            return
+        onto = self._directions(points)
+        if points.is_contiguous():
+            torch.mm(points.flatten(0, 1), onto, out=into.flatten(0, 1))
+        else:  # as where the channels are last: as one matrix they would have to be copied
+            torch.bmm(points, onto.expand(len(points), *onto.shape), out=into)
 
     def _directions(self, points: Tensor) -> Tensor:
         positions = points.shape[2]

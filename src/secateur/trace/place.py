@@ -9,12 +9,12 @@ from types import FrameType
 import torch
 
 _TORCH = str(Path(torch.__file__).parent)
-_PACKAGE = Path(__file__).parents[1]
-_DEMO = str(_PACKAGE / "demo")  # our own networks are a model's code like any other
+_PACKAGE = str(Path(__file__).parents[1])
+_DEMO = str(Path(_PACKAGE, "demo"))  # our own networks are a model's code like any other
 
 
 def _ours(file: str) -> bool:
-    return file.startswith(str(_PACKAGE)) and not file.startswith(_DEMO)
+    return file.startswith(_PACKAGE) and not file.startswith(_DEMO)
 
 
 def line_of_model() -> str:
