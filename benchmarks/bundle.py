@@ -97,7 +97,10 @@ def main() -> None:
         for make in makers:
             rows.append(_row(make(), Path(folder), asked.nncodec))
             print({name: v for name, v in rows[-1].items() if name != "tensors"}, flush=True)
-    record = {"command": "python benchmarks/bundle.py", "machine": environment(), "rows": rows}
+    command = "python benchmarks/bundle.py"
+    command += f" --mobilenet {asked.mobilenet.name}" if asked.mobilenet else ""
+    command += " --nncodec PYTHON" if asked.nncodec else ""
+    record = {"command": command, "machine": environment(), "rows": rows}
     write_text(OUT, json.dumps(record, indent=1) + "\n")
 
 
