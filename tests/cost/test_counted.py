@@ -8,9 +8,6 @@ from torch import Tensor, nn
 from secateur.cost import count_macs, count_params, weight_bytes
 from secateur.errors import DataError
 from tests.handmade import example, net, same_state, state_of
-from tests.zoo.families import SMALL
-from tests.zoo.net import Net
-from tests.zoo.traps import NETS
 
 
 def test_a_convolution_and_a_linear() -> None:
@@ -31,51 +28,6 @@ def test_fused_recurrent_and_attention_kernels_are_counted() -> None:
             return F.scaled_dot_product_attention(q, q, q)
 
     assert count_macs(Attention(), torch.ones(1, 2, 6, 4)) == 2 * (2 * 36 * 4)
-
-
-class Looking(nn.Module):
-    """Runs its layer as often as a value says, and notes which tensors it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.given = nn.Linear(4, 4), []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.given.append(x)
-        for _ in range(int(x[0, 0])):
-            x = self.layer(x)
-        return x
-
-
-def test_what_values_decide_is_counted_on_values() -> None:
-    model = Looking()
-    assert count_macs(model, torch.full((2, 4), 3.0)) == 3 * 2 * 16
-    assert [x.device.type for x in model.given] == ["cpu"]  # the copy had its own list
-
-
-def test_where_no_value_is_looked_at_nothing_is_computed() -> None:
-    ran = []
-
-    class Same(nn.Identity):
-        def forward(self, x: Tensor) -> Tensor:
-            ran.append(x.device.type)
-            return x
-
-    model = nn.Sequential(nn.Linear(4, 6), Same(), nn.BatchNorm1d(6), nn.Linear(6, 2)).train()
-    assert count_macs(model, torch.ones(3, 4)) == 3 * 36
-    assert ran == ["meta"]
-    model[0].register_forward_hook(lambda _module, _args, out: ran.append(out.device.type))
-    assert count_macs(model, torch.ones(3, 4)) == 3 * 36
-    assert ran == ["meta", "cpu", "cpu"]  # a hook belongs to somebody, who wants values
-
-
-@pytest.mark.parametrize("net", [*SMALL, *NETS], ids=lambda net: net.name)
-def test_with_and_without_values_the_count_is_the_same(net: Net) -> None:
-    model, given = net.model(), net.inputs()
-    fewer = count_macs(model, given)
-    for module in model.modules():
-        module.register_forward_pre_hook(lambda *_: None)  # then it runs itself
-    assert count_macs(model, given) == fewer
 
 
 def test_positional_and_keyword_examples() -> None:

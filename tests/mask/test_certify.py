@@ -216,6 +216,30 @@ def test_what_is_compared_is_what_a_plain_copy_computes(dtype: torch.dtype) -> N
     assert certificate.max_abs_diff == float((masked - cut).abs().max())
 
 
+def test_a_network_that_converts_tensors_of_its_own_is_compared_in_double() -> None:
+    class Anchored(Net):
+        """A plain tensor that moves with the network, as detectors keep their anchors."""
+
+        def __init__(self) -> None:
+            super().__init__(nn.Identity())
+            self.anchors = torch.randn(3, 3)
+
+        def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Anchored:
+            super()._apply(fn, recurse)
+            self.anchors = fn(self.anchors)
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) @ self.anchors
+
+    torch.manual_seed(0)
+    model, x = Anchored().eval(), torch.randn(6, 4)
+    groups = sec.Channels().find(model, x)
+    plan = sec.Plan(groups, {g.name: torch.arange(g.size) % 2 == 0 for g in groups})
+    certificate = sec.certify(model, sec.shrink(model, plan), plan, x)
+    assert (certificate.exact, certificate.dtype) == (True, "float64")
+
+
 def test_complex_weights_stay_complex() -> None:
     class Turning(Net):
         def __init__(self) -> None:

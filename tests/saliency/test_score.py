@@ -132,6 +132,8 @@ def test_a_pass_for_each_says_soon_what_is_missing() -> None:
         score(model, channels(model), once, chosen, loss=F.cross_entropy, one_pass=False)
     assert "one_pass=True" in caught.value.hint
     assert not ran
+    score(model, channels(model), once, [Taylor()], loss=F.cross_entropy, one_pass=False)
+    assert ran
     with pytest.raises(DataError, match="without data"):
         score(model, channels(model), None, chosen, loss=F.cross_entropy, one_pass=False)
 

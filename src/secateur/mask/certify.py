@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from secateur.errors import ModelError
 from secateur.mask.check import check_fits, check_shapes, named_tensors
-from secateur.mask.copies import copy_with
 from secateur.mask.masked import mask_for_good
 from secateur.types.call import tensors, to
 from secateur.types.group import Declared
@@ -135,29 +134,20 @@ def _outputs(
     # A fresh copy for every run: what a network writes into its buffers must not reach the next run.
     with _default_dtype(dtype or torch.get_default_dtype()):
         for network, mask in ((model, False), (small, False), (model, True)):
-            keeps = dtype is None or all(map(_is_wide, named_tensors(network).values()))
-            twin = copy.deepcopy(network) if keeps else copy_with(network, _wide)
+            twin = copy.deepcopy(network).eval()
+            if dtype is not None:
+                twin._apply(_wide)  # noqa: SLF001 - `to` would drop imaginary parts
             if mask:
                 mask_for_good(twin, plan)
-            found.append(run_in_double(twin.eval(), given))
+            found.append(run_in_double(twin, given))
     return found
 
 
-def _is_wide(tensor: Tensor) -> bool:
-    with_fractions = tensor.is_floating_point() or tensor.is_complex()
-    return not with_fractions or tensor.dtype in (torch.float64, torch.complex128)
-
-
-def _wide(_name: str, tensor: Tensor) -> Tensor:
-    """In double precision, in memory of its own."""
-    values = tensor.detach()
-    if _is_wide(tensor):
-        values = values.clone()
-    else:
-        values = values.to(torch.complex128 if tensor.is_complex() else torch.float64)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(values, requires_grad=tensor.requires_grad)
-    return values
+def _wide(tensor: Tensor) -> Tensor:
+    """In double precision."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex128)
+    return tensor.to(torch.float64) if tensor.is_floating_point() else tensor
 
 
 @contextlib.contextmanager

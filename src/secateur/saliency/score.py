@@ -48,7 +48,8 @@ def score(
         progress: called after each batch with the number of batches done.
         one_pass: False: a pass over the data for each saliency that looks at some, which takes longer.
             What one keeps of the data, as `Utilization` does, is then gone before another needs memory
-            for gradients. The scores are the same where the data come in the same batches.
+            for gradients. The scores are the same where each pass meets the same batches: a
+            DataLoader that shuffles draws others.
 
     Returns:
         Per saliency and group, float32 (n,) on the CPU; higher is more worth keeping; finite.
@@ -77,9 +78,10 @@ def _in_turn(
     """A pass for each saliency; what it keeps is let go before the next one begins."""
     scored, done, layout = leaves(saliencies), count(1), suits(model)
     check_loss({need for saliency in scored.values() for need in saliency.needs}, loss)
-    if isinstance(data, Iterator):
+    hungry = [one for one in scored.values() if one.needs - {Need.WEIGHTS}]
+    if isinstance(data, Iterator) and len(hungry) > 1:
         raise DataError(
-            "can be read once only, and there is a pass for each saliency",
+            "can be read once only, and there is a pass for each saliency that looks at data",
             where="data",
             hint="a list of batches or a DataLoader; or one_pass=True",
         )
