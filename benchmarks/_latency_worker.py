@@ -1,23 +1,25 @@
 """Networks pruned by torch-pruning, as ONNX files: `benchmarks/latency.py` starts this as its own process.
 
-    python _latency_worker.py NETWORK FOLDER MOBILENET BATCH...
+    python _latency_worker.py NETWORK --mobilenet FILE --photos DIR --folder FOLDER --batch 1 16
+    python _latency_worker.py NETWORK --mobilenet FILE --photos DIR --tune 0.45 0.5
 
 Its global ranking of channels by Taylor's first order, `round_to=8`, one shot; gradients are of the
 same batches that secateur scores on, and BatchNorms are measured again on them, as after secateur
 (`one_shot`: before that).
-Prints one JSON line for each ratio of channels.
+Prints one JSON line for each ratio of channels; with --tune, what these are worth after training.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
-import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch_pruning
-from latency import Case, case
+from latency import Case, case, tuned
 from torch import nn
 
 import secateur as sec
@@ -31,28 +33,39 @@ RATIOS = [0.1 + 0.05 * step for step in range(16)]
 def main() -> None:
     """Prune to every ratio, and write what came of it."""
     torch.set_num_threads(1)
-    name, folder, mobilenet, *batches = sys.argv[1:]
-    one = case(name, mobilenet)
-    for ratio in RATIOS:
-        small = pruned(one, ratio)
-        one_shot = one.worth(small.eval())
-        sec.recalibrate(small, one.calibration)
-        small.eval()
-        files = {}
-        for batch in batches:
-            path = Path(folder) / f"{ratio:.2f}-{batch}.onnx"
-            Onnx(dynamic_batch=False).write(
-                copy.deepcopy(small), of_size(one.example, int(batch)), path
-            )
-            files[batch] = str(path)
-        row = {
-            "ratio": ratio,
-            "macs": count_macs(small, one.example),
-            "worth": one.worth(small),
-            "one_shot": one_shot,
-            "files": files,
-        }
-        print(json.dumps(row), flush=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network")
+    parser.add_argument("--mobilenet")
+    parser.add_argument("--photos", nargs="*", default=[])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--batch", type=int, nargs="+")
+    parser.add_argument("--tune", type=float, nargs="+")
+    asked = parser.parse_args()
+    one = case(asked.network, asked.mobilenet, asked.photos)
+    for ratio in asked.tune or RATIOS:
+        small = pruned(one, ratio).eval()
+        row = _tuned if asked.tune else _written
+        print(json.dumps({"ratio": ratio} | row(one, small, asked, ratio)), flush=True)
+
+
+def _tuned(one: Case, small: nn.Module, asked: argparse.Namespace, _: float) -> dict[str, Any]:
+    return {"tuned": tuned(asked.network, one, small)}
+
+
+def _written(
+    one: Case, small: nn.Module, asked: argparse.Namespace, ratio: float
+) -> dict[str, Any]:
+    one_shot = one.worth(small)
+    sec.recalibrate(small, one.calibration)
+    files = {}
+    for batch in asked.batch:
+        path = asked.folder / f"{ratio:.2f}-{batch}.onnx"
+        Onnx(dynamic_batch=False).write(
+            copy.deepcopy(small), of_size(one.example, int(batch)), path
+        )
+        files[batch] = str(path)
+    macs, worth = count_macs(small, one.example), one.worth(small)
+    return {"macs": macs, "worth": worth, "one_shot": one_shot, "files": files}
 
 
 def pruned(one: Case, ratio: float) -> nn.Module:

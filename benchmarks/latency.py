@@ -1,7 +1,8 @@
 """Latency budgets on ONNX Runtime: are they met, and what is left of the network, beside torch-pruning?
 
     python benchmarks/latency.py [--networks resnet20 vgg-slim] [--batch 1 16] [--repeats 10]
-    python benchmarks/latency.py --networks mobilenet_v2 --mobilenet mobilenet_v2-b0353104.pth --out m.json
+    python benchmarks/latency.py --networks mobilenet_v2 --no-repair --out m.json
+        --mobilenet mobilenet_v2-b0353104.pth --photos foolbox/data skimage/data
     python benchmarks/latency.py --join r.json m.json --out benchmarks/results/latency.json
 
 Budget `latency=0.5`, one thread. Of every network and batch:
@@ -11,14 +12,22 @@ Budget `latency=0.5`, one thread. Of every network and batch:
     worth      accuracy on 2,000 test images with BatchNorms measured again on the samples that were
                scored on, `one_shot` without that, and `repaired` after least squares on them, which the
                peer has nothing like (ResNet-20: the weights that ship with secateur; others: seed 0 of
-               `networks.py`); of the pretrained MobileNetV2 the share of 96 crops of photographs on
-               which its first choice is the dense network's. Networks are not trained again
+               `networks.py`); of the pretrained MobileNetV2 the share of 192 crops of photographs on
+               which its first choice is the dense network's. Nothing is trained again but for `tuned`
     peer       torch-pruning 1.6.1 in a process of its own, ranked over the whole network, round_to=8,
                at 16 ratios of channels: the one that is worth most of those that are no slower than
                the budget, all timed in turns with the dense network in one process (`peer_one_shot`:
                worth most one-shot); `beside`: the last of ours and `halved` timed in the same turns
     realised   the speed-up over what the multiply-accumulates promise, 1 / kept
     halved     half of the units of every group: what cutting brings where no width is chosen
+    beside     last of ours: `repaired` too (with --no-repair no other is)
+    tuned      `beside` and peer: worth after equal training of both, TUNED epochs of SGD on the training
+               images (of MobileNetV2: on TRAINED crops, labelled by the dense network). Of the peer the
+               ratios that are worth most and that are slowest within the budget are trained; the
+               better one counts
+    most       of all plans over the table's widths whose layers take at most the budget, by the table,
+               the one of most multiply-accumulates: no plan realises more on this runtime. Counted
+               out where there are few enough
 
 All times are medians of forward passes taken in turns, in seconds of the processor: the machine was
 shared with other work, which made single passes wait for tens of milliseconds. A killed run keeps
@@ -28,6 +37,7 @@ what it has written: --repeats counts on from there.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import shlex
@@ -43,6 +53,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _most_macs import most_macs
 from networks import parts, trained
 from PIL import Image
 from torch import Tensor, nn
@@ -62,6 +73,8 @@ CLOCK = time.process_time
 REPEATS = (
     5000  # as many as fit: of a small network 300 are over in 50 ms, which one neighbour disturbs
 )
+TUNED = {"mobilenet_v2": 3}  # epochs; of the others 2
+TRAINED = 384  # crops
 NETWORKS = {
     "resnet20": "pretrained:resnet20",
     "resnet20-width8": "resnet20?width=8",
@@ -81,6 +94,7 @@ class Case:
     example: Tensor
     calibration: Batches
     worth: Callable[[nn.Module], float]
+    training: Callable[[], Batches]
 
 
 def main() -> None:
@@ -99,7 +113,7 @@ def main() -> None:
     found |= {"budget": BUDGET, "seed": 0, "threads": 1, "machine": environment()}
     found["note"] = "CPU seconds, interleaved; others were at work on the machine: see each load"
     for name in asked.networks:
-        one = case(name, asked.mobilenet)
+        one = case(name, asked.mobilenet, asked.photos)
         groups = sec.groups(one.model, one.example)
         scores = sec.score(
             one.model, groups, one.calibration, sec.Taylor(), loss=nn.functional.cross_entropy
@@ -114,6 +128,11 @@ def main() -> None:
                 _write(asked.out, found)
         if asked.peer:
             _peer(name, one, (groups, scores), asked, found)
+        for batch in asked.batch:
+            row = found["rows"][f"{name}, batch {batch}"]
+            prices = sec.LayerTable().prices(one.model, one.example, _stopwatch(batch, asked))
+            row["most"] = most_macs(groups, prices, BUDGET)
+        _write(asked.out, found)
     _show(found)
     return None
 
@@ -133,9 +152,7 @@ def ours(
         scores=scores,
         allocator=asked.allocator,
         to=f"latency={BUDGET}",
-        stopwatch=sec.Stopwatch(
-            sec.OnnxRuntime(), batch, repeats=REPEATS, seconds=asked.seconds, clock=CLOCK
-        ),
+        stopwatch=_stopwatch(batch, asked),
         layers=asked.layers,
     )
     (told,) = result.measures["budgets"]
@@ -158,15 +175,25 @@ def ours(
     }
 
 
+def _stopwatch(batch: int, asked: argparse.Namespace) -> sec.Stopwatch:
+    return sec.Stopwatch(
+        sec.OnnxRuntime(), batch, repeats=REPEATS, seconds=asked.seconds, clock=CLOCK
+    )
+
+
 def _worth(one: Case, result: sec.Result, asked: argparse.Namespace) -> dict[str, float]:
     """What is left of the network: as it was cut, with its statistics measured again, and repaired."""
     cut = sec.shrink(one.model, result.plan).eval()
     found = {"worth": one.worth(result.model), "one_shot": one.worth(cut)}
     if asked.repair:
-        sec.least_squares(cut, one.model, result.plan, one.calibration)
-        sec.recalibrate(cut, one.calibration)
-        found["repaired"] = one.worth(cut)
+        found["repaired"] = _repaired(one, cut, result.plan)
     return found
+
+
+def _repaired(one: Case, cut: nn.Module, plan: sec.Plan) -> float:
+    """What it is worth after least squares, which is done in place."""
+    sec.least_squares(cut, one.model, plan, one.calibration)
+    return one.worth(cut)
 
 
 def _peer(
@@ -178,18 +205,15 @@ def _peer(
 ) -> None:
     """What torch-pruning makes of it, timed here in turns with the dense network and ours."""
     runtime = sec.OnnxRuntime()
-    halved = _cut(one, *decides, [(group.size + 1) // 2 for group in decides[0]])
+    halved = sec.shrink(one.model, _plan(*decides, [(g.size + 1) // 2 for g in decides[0]])).eval()
     with tempfile.TemporaryDirectory() as folder:
-        words = [name, folder, str(asked.mobilenet), *map(str, asked.batch)]
-        worker = Path(__file__).with_name("_latency_worker.py")
-        done = subprocess.run(
-            [asked.peer, str(worker), *words], check=True, stdout=subprocess.PIPE, text=True
-        )
-        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        sized = ["--folder", folder, "--batch", *map(str, asked.batch)]
+        rows = _worker(name, asked, sized)
         macs = count_macs(one.model, one.example)
         for batch in asked.batch:
             kept = found["rows"][f"{name}, batch {batch}"]
-            last = _cut(one, *decides, kept["ours"][-1]["widths"])
+            plan = _plan(*decides, kept["ours"][-1]["widths"])
+            last = sec.shrink(one.model, plan).eval()
             x = sec.Stopwatch(runtime, batch).example(one.example)
             calls = [runtime.load(model, x, 1) for model in (one.model, last, halved)]
             calls += [
@@ -203,35 +227,75 @@ def _peer(
                     ("ours", "halved"), (last, halved), others, strict=False
                 )
             }
-            candidates = [
+            kept["beside"]["ours"] |= {
+                "tuned": tuned(name, one, last),
+                "repaired": _repaired(one, last, plan),
+            }
+            kept["peer_all"] = [
                 {key: row[key] for key in ("ratio", "worth", "one_shot")}
                 | _share(row["macs"] / macs, median / dense)
                 for row, median in zip(rows, others[2:], strict=True)
             ]
-            within = [c for c in candidates if c["latency_kept"] <= BUDGET]
-            for key, by in (("peer", "worth"), ("peer_one_shot", "one_shot")):
-                kept[key] = max(within, key=lambda c: float(c[by]), default=None)
-            kept["peer_all"] = candidates
+            _write(asked.out, found)
+    _peers_best(name, asked, [found["rows"][f"{name}, batch {batch}"] for batch in asked.batch])
     _write(asked.out, found)
 
 
-def _cut(one: Case, groups: sec.Groups, scores: sec.Scores, widths: list[int]) -> nn.Module:
-    """The network with groups of these widths, the lowest scores gone."""
+def _peers_best(name: str, asked: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Of all ratios within the budget the best: as cut, measured again, and trained."""
+    for row in rows:
+        within = [c for c in row["peer_all"] if c["latency_kept"] <= BUDGET]
+        if not within:
+            continue
+        best = {by: max(within, key=lambda c: float(c[by])) for by in ("worth", "one_shot")}
+        slowest = max(within, key=lambda c: float(c["latency_kept"]))
+        ratios = {repr(c["ratio"]): c for c in (slowest, *best.values())}
+        for one in _worker(name, asked, ["--tune", *ratios]):
+            ratios[repr(one["ratio"])]["tuned"] = one["tuned"]
+        row["peer"], row["peer_one_shot"] = best["worth"], best["one_shot"]
+        row["peer_tuned"] = max(ratios.values(), key=lambda c: float(c["tuned"]))
+
+
+def _worker(name: str, asked: argparse.Namespace, words: Sequence[str]) -> list[dict[str, Any]]:
+    """What the peer's own process prints."""
+    worker = Path(__file__).with_name("_latency_worker.py")
+    command = [asked.peer, str(worker), name, "--mobilenet", str(asked.mobilenet), *words]
+    command += ["--photos", *asked.photos]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def _plan(groups: sec.Groups, scores: sec.Scores, widths: Sequence[int]) -> sec.Plan:
+    """Groups of these widths, the lowest scores gone."""
     masks = {}
     for group, width in zip(groups, widths, strict=True):
         lowest = scores["taylor"][group.name].sort(stable=True).indices[: group.size - width]
         masks[group.name] = torch.ones(group.size, dtype=torch.bool).index_fill_(0, lowest, False)
-    return sec.shrink(one.model, sec.Plan(groups, masks, {})).eval()
+    return sec.Plan(groups, masks, {})
+
+
+def tuned(name: str, one: Case, model: nn.Module) -> float:
+    """What a copy is worth after a short training, the same for everybody's network."""
+    model, batches, epochs = copy.deepcopy(model).train(), one.training(), TUNED.get(name, 2)
+    torch.manual_seed(0)
+    how = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(how, epochs * len(batches))
+    for x, y in batches * epochs:
+        how.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        how.step()
+        rate.step()
+    return one.worth(model.eval())
 
 
 def _share(macs: float, latency: float) -> dict[str, float]:
     return {"macs_kept": macs, "latency_kept": latency, "realised": macs / latency}
 
 
-def case(name: str, mobilenet: str | Path | None) -> Case:
+def case(name: str, mobilenet: str | Path | None, photos: Sequence[str | Path] = ()) -> Case:
     """One network with its data, the same in every process."""
     if name == "mobilenet_v2":
-        return _mobilenet(Path(str(mobilenet)))
+        return _mobilenet(Path(str(mobilenet)), photos)
     ours = parts()
     model = trained(NETWORKS[name], 0)
     batches = [batch for _, batch in zip(range(4), ours.train.batches(128), strict=False)]
@@ -241,22 +305,27 @@ def case(name: str, mobilenet: str | Path | None) -> Case:
             hits = [of.eval()(a).argmax(1) == b for a, b in ours.test.batches(500)]
         return float(torch.cat(hits).float().mean())
 
-    return Case(model, batches[0][0][:1], batches, worth)
+    return Case(model, batches[0][0][:1], batches, worth, lambda: list(ours.train.batches(128)))
 
 
-def _mobilenet(weights: Path) -> Case:
-    """Torchvision's pretrained network; crops of photographs, labelled by the network itself."""
+def _mobilenet(weights: Path, folders: Sequence[str | Path]) -> Case:
+    """Torchvision's pretrained network; crops of photographs, labelled by the network itself.
+
+    Two of three photographs are calibrated and trained on; of the judged crops half are others of the
+    same photographs, and half are of the third that nothing has seen.
+    """
     from tests.zoo.shim import shim_torchvision
 
     shim_torchvision()  # before torchvision is imported
     model = models.load("torchvision:mobilenet_v2").eval()
     model.load_state_dict(torch.load(weights, weights_only=True))
-    draw = np.random.default_rng(0)
-    calibration, judged = (_crops(draw, half, 96) for half in (0, 1))
+    files = _photographs(folders)
+    known, unseen = [f for i, f in enumerate(files) if i % 3], files[::3]
+    trained_on, judged = _crops(known, TRAINED, 0), _crops(known, 96, 1)
+    judged = torch.cat([judged, _crops(unseen, 96, 2)])
     with torch.no_grad():
         labels = [
-            torch.cat([model(x) for x in part.split(16)]).argmax(1)
-            for part in (calibration, judged)
+            torch.cat([model(x) for x in part.split(16)]).argmax(1) for part in (trained_on, judged)
         ]
 
     def worth(of: nn.Module) -> float:
@@ -264,27 +333,38 @@ def _mobilenet(weights: Path) -> Case:
             found = torch.cat([of.eval()(x) for x in judged.split(16)]).argmax(1)
         return float((found == labels[1]).float().mean())
 
-    batches = list(zip(calibration.split(16), labels[0].split(16), strict=True))
-    return Case(model, calibration[:1], batches, worth)
+    batches = list(zip(trained_on.split(16), labels[0].split(16), strict=True))
+    pairs = list(zip(trained_on.split(32), labels[0].split(32), strict=True))
+    return Case(model, trained_on[:1], batches[: TRAINED // 32], worth, lambda: pairs)
 
 
-def _crops(draw: np.random.Generator, half: int, count: int) -> Tensor:
-    """Square crops, of several sizes, of the left or the right half of photographs that packages bring."""
-    folders = [Path(str(find_spec(package).origin)).parent for package in ("sklearn", "matplotlib")]  # type: ignore[union-attr]
-    files = [
-        *(folders[0] / "datasets/images").glob("*.jpg"),
-        folders[1] / "mpl-data/sample_data/grace_hopper.jpg",
+def _photographs(folders: Sequence[str | Path]) -> list[Path]:
+    """Pictures of three colours and at least 256 pixels a side, and those that packages here bring."""
+    homes = [Path(str(find_spec(package).origin)).parent for package in ("sklearn", "matplotlib")]  # type: ignore[union-attr]
+    own = [
+        *homes[0].glob("datasets/images/*.jpg"),
+        *homes[1].glob("mpl-data/sample_data/*hopper.jpg"),
     ]
-    pictures = [Image.open(file).convert("RGB") for file in sorted(files)]
+    found = [file for folder in folders for file in Path(folder).glob("*.[jp][pn]g")]
+    return [
+        file
+        for file in sorted([*own, *found], key=lambda file: file.name)
+        if (picture := Image.open(file)).mode == "RGB" and min(picture.size) >= 256
+    ]
+
+
+def _crops(files: Sequence[Path], count: int, seed: int) -> Tensor:
+    """Square crops of several sizes, half of them mirrored: (count, 3, 224, 224)."""
+    draw = np.random.default_rng(seed)
+    pictures = [Image.open(file).convert("RGB") for file in files]
     found = []
     for i in range(count):
         picture = pictures[i % len(pictures)]
-        width, height = picture.width // 2, picture.height
-        side = int(draw.uniform(0.4, 1.0) * min(width, height))
-        left = half * width + int(draw.integers(width - side + 1))
-        top = int(draw.integers(height - side + 1))
+        side = int(draw.uniform(0.6, 1.0) * min(picture.size))
+        left, top = (int(draw.integers(size - side + 1)) for size in picture.size)
         crop = picture.resize((224, 224), box=(left, top, left + side, top + side))
-        found.append(torch.from_numpy(np.asarray(crop, dtype=np.float32) / 255).permute(2, 0, 1))
+        x = torch.from_numpy(np.asarray(crop, dtype=np.float32) / 255).permute(2, 0, 1)
+        found.append(x.flip(2) if draw.integers(2) else x)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (torch.stack(found) - mean[:, None, None]) / std[:, None, None]
 
@@ -299,6 +379,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--layers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--repair", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--mobilenet", type=Path, default=None, help="torchvision's weights")
+    parser.add_argument("--photos", nargs="*", default=[], help="folders of photographs for it")
     parser.add_argument(
         "--peer", default=sys.executable, help='a Python with torch-pruning; "" for none'
     )
@@ -319,7 +400,13 @@ def _show(found: dict[str, Any]) -> None:
             **{k: float(np.median([v[k] for v in values])) for k in _SHOWN if k in values[-1]},
         }
         print(name, "dense", row["dense"], line)
-        print("   ", {key: row.get(key) for key in ("peer", "peer_one_shot", "beside")})
+        print(
+            "   ",
+            {
+                key: row.get(key)
+                for key in ("peer", "peer_one_shot", "peer_tuned", "beside", "most")
+            },
+        )
 
 
 if __name__ == "__main__":
