@@ -8,11 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from secateur.cost.counted import count_params, weight_bytes
+from secateur.cost.counted import count_macs, count_params, weight_bytes
 from secateur.cost.counts import macs, params
 from secateur.cost.latency import Latency
 from secateur.cost.memory import peak_memory_bytes
-from secateur.cost.one_run import macs_and_peak_memory
 from secateur.cost.verdict import verdict
 from secateur.measure.accuracy import Accuracy
 from secateur.types.budget import Budget
@@ -74,15 +73,13 @@ def measure(
     """
     if plan is not None and any(not group.removable for group in plan.groups):
         left, done = params(plan.groups, plan.masks), macs(plan.groups, plan.masks)
-        peak = peak_memory_bytes(model, example)
     else:
-        left = count_params(model)
-        done, peak = macs_and_peak_memory(model, example)
+        left, done = count_params(model), count_macs(model, example)
     return Measures(
         params=left,
         macs=done,
         weight_bytes=weight_bytes(model),
-        peak_memory_bytes=peak,
+        peak_memory_bytes=peak_memory_bytes(model, example),
         packed_bytes=packed,
         latency_s=latency,
         accuracy=accuracy,
