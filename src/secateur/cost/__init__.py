@@ -7,7 +7,6 @@ from secateur.cost.latency import Latency, interleaved, latency
 from secateur.cost.layers import Layer, Placed, placed
 from secateur.cost.machine import processor
 from secateur.cost.memory import peak_memory_bytes
-from secateur.cost.one_run import macs_and_peak_memory
 from secateur.cost.prices import Prices
 from secateur.cost.surface import Surface, points
 from secateur.cost.verdict import verdict, within
@@ -25,7 +24,6 @@ __all__ = [
     "interleaved",
     "latency",
     "macs",
-    "macs_and_peak_memory",
     "macs_by_module",
     "mask_bits",
     "params",

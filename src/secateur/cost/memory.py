@@ -22,19 +22,8 @@ def peak_memory_bytes(model: nn.Module, example: Any) -> int:
 
     The example itself counts, parameters and buffers do not; nor does the scratch memory inside an
     operator's kernel, which torch does not show. Attentions and the layers around them are run operator
-    by operator, or torch's kernels would show more of a pruned one than of a dense one. A network that
-    keeps what it computed is looked at in its next pass, which may find it there. The network is
+    by operator, or torch's kernels would show more of a pruned one than of a dense one. The network is
     untouched.
-
-    Raises:
-        DataError: the network does not run on the example.
-    """
-    peak, kept = peak_of_pass(model, example)
-    return peak_of_pass(model, example)[0] if kept else peak
-
-
-def peak_of_pass(model: nn.Module, example: Any) -> tuple[int, bool]:
-    """(`peak_memory_bytes` as one forward pass shows it, whether any of it is alive afterwards).
 
     Raises:
         DataError: the network does not run on the example.
@@ -44,10 +33,9 @@ def peak_of_pass(model: nn.Module, example: Any) -> tuple[int, bool]:
         storages = _Storages(chain(model.parameters(), model.buffers()))
         for tensor in tensors(example):
             storages.hold(tensor)
-        given = storages.alive
         with storages:
             run(model, example, "example")
-    return storages.peak, storages.alive > given
+    return storages.peak
 
 
 def _on_its_own(value: Any) -> Any:
@@ -63,7 +51,7 @@ class _Storages(Dispatch):
     def __init__(self, excluded: Iterable[Tensor]) -> None:
         super().__init__()
         self.peak = 0
-        self.alive = 0
+        self._alive = 0
         self._known = {tensor.untyped_storage().data_ptr() for tensor in excluded}
 
     def __torch_dispatch__(
@@ -87,10 +75,10 @@ class _Storages(Dispatch):
         if size == 0 or address in self._known:
             return
         self._known.add(address)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
+        self._alive += size
+        self.peak = max(self.peak, self._alive)
         weakref.finalize(storage, self._free, address, size).atexit = False
 
     def _free(self, address: int, size: int) -> None:
         self._known.discard(address)
-        self.alive -= size
+        self._alive -= size
