@@ -44,12 +44,11 @@ def main() -> None:
     one = case(asked.network, asked.mobilenet, asked.photos)
     for ratio in asked.tune or RATIOS:
         small = pruned(one, ratio).eval()
-        row = _tuned if asked.tune else _written
-        print(json.dumps({"ratio": ratio} | row(one, small, asked, ratio)), flush=True)
-
-
-def _tuned(one: Case, small: nn.Module, asked: argparse.Namespace, _: float) -> dict[str, Any]:
-    return {"tuned": tuned(asked.network, one, small)}
+        if asked.tune:
+            row: dict[str, Any] = {"tuned": tuned(asked.network, one, small)}
+        else:
+            row = _written(one, small, asked, ratio)
+        print(json.dumps({"ratio": ratio} | row), flush=True)
 
 
 def _written(

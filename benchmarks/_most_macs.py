@@ -1,4 +1,4 @@
-"""What a runtime lets pruning realise: of all plans within a latency, the one of most MACs."""
+"""What a runtime lets pruning realise, by its table of layers: all plans within a latency counted out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ LISTED = 4**13
 def most_macs(groups: sec.Groups, prices: Prices, budget: float) -> dict[str, Any] | None:
     """Of all plans over the table's widths whose layers take at most the budget, the one of most MACs.
 
-    What a layer takes and multiplies follows from the widths of the groups that it is part of, so all
-    plans are counted out at once. None: there are more than `LISTED`.
+    And the largest that any of these plans realises: MACs kept over the time of its layers that is
+    kept, which is what the table says of the network's latency. What a layer takes and multiplies
+    follows from the widths of the groups that it is part of, so all plans are counted
+    out at once. None: there are more than `LISTED`, or none keeps the budget.
 
     Args:
         budget: of the time that all layers take, the fraction that may be kept.
@@ -50,11 +52,14 @@ def most_macs(groups: sec.Groups, prices: Prices, budget: float) -> dict[str, An
         for total, each in zip((taken, kept), zip(*values, strict=True), strict=True):
             total += np.asarray(each, dtype=np.float32).reshape(shape)
     kept, taken = kept / kept.flat[-1], taken / taken.flat[-1]  # the last plan is the dense network
-    best = np.unravel_index(int(np.where(taken <= budget, kept, 0.0).argmax()), kept.shape)
+    within = taken <= budget
+    if not within.any():
+        return None
+    best = np.unravel_index(int(np.where(within, kept, 0.0).argmax()), kept.shape)
     return {
         "plans": math.prod(sizes),
         "macs_kept": float(kept[best]),
         "layers_kept": float(taken[best]),
-        "realised_at_most": float(kept[best]) / budget,
+        "realised_at_most": float((kept / taken)[within].max()),
         "widths": [axes[i][at] for i, at in enumerate(best)],
     }

@@ -17,17 +17,18 @@ Budget `latency=0.5`, one thread. Of every network and batch:
     peer       torch-pruning 1.6.1 in a process of its own, ranked over the whole network, round_to=8,
                at 16 ratios of channels: the one that is worth most of those that are no slower than
                the budget, all timed in turns with the dense network in one process (`peer_one_shot`:
-               worth most one-shot); `beside`: the last of ours and `halved` timed in the same turns
+               worth most one-shot)
     realised   the speed-up over what the multiply-accumulates promise, 1 / kept
     halved     half of the units of every group: what cutting brings where no width is chosen
-    beside     last of ours: `repaired` too (with --no-repair no other is)
+    beside     the last of ours and `halved`, timed in the same turns as the peer's; the last of ours
+               `repaired` even with --no-repair
     tuned      `beside` and peer: worth after equal training of both, TUNED epochs of SGD on the training
-               images (of MobileNetV2: on TRAINED crops, labelled by the dense network). Of the peer the
-               ratios that are worth most and that are slowest within the budget are trained; the
-               better one counts
-    most       of all plans over the table's widths whose layers take at most the budget, by the table,
-               the one of most multiply-accumulates, measured: what this runtime lets cutting realise
-               (`realised_at_most`: by the table). Counted out where there are few enough
+               images (of MobileNetV2: on TRAINED crops, labelled by the dense network). Of the peer three
+               are trained, of those within the budget: `peer`, `peer_one_shot` and the slowest; the
+               best of them counts
+    most       of all plans on the table's grid of widths whose layers take at most the budget, by the
+               table, the one of most multiply-accumulates, measured; `realised_at_most`: by any of them,
+               of their layers' time. Counted out where there are few enough
 
 All times are medians of forward passes taken in turns, in seconds of the processor: the machine was
 shared with other work, which made single passes wait for tens of milliseconds. A killed run keeps
@@ -244,6 +245,8 @@ def _peers_best(name: str, asked: argparse.Namespace, rows: Sequence[dict[str, A
     """Of all ratios within the budget the best: as cut, measured again, and trained."""
     for row in rows:
         within = [c for c in row["peer_all"] if c["latency_kept"] <= BUDGET]
+        for key in ("peer", "peer_one_shot", "peer_tuned"):
+            row[key] = None
         if not within:
             continue
         best = {by: max(within, key=lambda c: float(c[by])) for by in ("worth", "one_shot")}

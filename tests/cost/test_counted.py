@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from secateur.cost import count_macs, count_params, weight_bytes
+from secateur.cost import count_macs, count_params, counted, weight_bytes
 from secateur.errors import DataError
 from tests.handmade import example, net, same_state, state_of
 
@@ -60,3 +61,38 @@ def test_an_example_that_does_not_fit() -> None:
         count_macs(net(), torch.ones(1, 4, 4, 4))
     assert caught.value.where == "example"
     assert torch.backends.mkldnn.enabled is before
+
+
+class _Token(nn.Module):
+    """Hands a view of its parameter to a module, as class-attention networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.ones(4, 3))
+        self.project = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.project(self.token.t())
+        return projected + x
+
+
+def test_a_view_of_a_parameter_may_be_handed_to_a_module() -> None:
+    assert count_macs(_Token(), torch.ones(1, 5)) == 3 * 4 * 5
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (net(), example()),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), torch.ones(2, 4, 5, 5)),
+        (nn.Conv3d(2, 4, 3), torch.ones(1, 2, 4, 4, 4)),
+        (nn.GRU(4, 8, bidirectional=True), torch.ones(5, 2, 4)),
+        (nn.TransformerDecoderLayer(8, 2, 16), (torch.ones(3, 1, 8), torch.ones(4, 1, 8))),
+    ],
+    ids=["net", "transposed", "conv3d", "gru", "decoder"],
+)
+def test_it_is_half_of_what_torch_counts(model: nn.Module, x: object) -> None:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counted._decomposed(), counter:
+        model.eval()(*x) if isinstance(x, tuple) else model.eval()(x)
+    assert 2 * count_macs(model, x) == counter.get_total_flops() > 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from secateur.types.call import run
+from secateur.types.dispatch import Dispatch
 from secateur.types.untouched import untouched
 
 
@@ -33,10 +34,40 @@ def count_macs(model: nn.Module, example: Any) -> int:
     Raises:
         DataError: the network does not run on the example.
     """
-    counter = FlopCounterMode(display=False)
+    counter = _Flops()
     with untouched(model), torch.no_grad(), _decomposed(), counter:
         run(model, example, "example")
-    return int(counter.get_total_flops()) // 2
+    return counter.total // 2
+
+
+class _Flops(Dispatch):
+    """Floating-point operations by the formulas of torch's own counter.
+
+    That one follows modules by hooks as well, which fail where a module is handed a view of a parameter.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.ops.prim.device.default:
+            with self:  # what an operator is made of, where torch knows it
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+        output = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += int(formula(*args, **kwargs, out_val=output))
+        return output
 
 
 @contextmanager
