@@ -80,16 +80,29 @@ def test_a_view_of_a_parameter_may_be_handed_to_a_module() -> None:
     assert count_macs(_Token(), torch.ones(1, 5)) == 3 * 4 * 5
 
 
+class _Branches(nn.Module):
+    """Runs one of two layers, which one its input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 4), nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = torch.cond(x.sum() > 0, self.one.forward, self.other.forward, (x,))
+        return found
+
+
 @pytest.mark.parametrize(
     ("model", "x"),
     [
         (net(), example()),
         (nn.ConvTranspose2d(4, 6, 3, groups=2), torch.ones(2, 4, 5, 5)),
         (nn.Conv3d(2, 4, 3), torch.ones(1, 2, 4, 4, 4)),
+        (_Branches(), torch.ones(2, 3)),
         (nn.GRU(4, 8, bidirectional=True), torch.ones(5, 2, 4)),
         (nn.TransformerDecoderLayer(8, 2, 16), (torch.ones(3, 1, 8), torch.ones(4, 1, 8))),
     ],
-    ids=["net", "transposed", "conv3d", "gru", "decoder"],
+    ids=["net", "transposed", "conv3d", "branches", "gru", "decoder"],
 )
 def test_it_is_half_of_what_torch_counts(model: nn.Module, x: object) -> None:
     counter = FlopCounterMode(display=False)
