@@ -23,8 +23,9 @@ def most_macs(groups: sec.Groups, prices: Prices, budget: float) -> dict[str, An
 
     And the largest that any of these plans realises: MACs kept over the time of its layers that is
     kept, which is what the table says of the network's latency. What a layer takes and multiplies
-    follows from the widths of the groups that it is part of, so all plans are counted
-    out at once; what the table does not have counts for neither. None: there are more than `LISTED`, or none keeps the budget.
+    follows from the widths of the groups that it is part of, so all plans are counted out at once; what
+    the table does not have counts for neither. None: there are more than `LISTED`, or none keeps the
+    budget.
 
     Args:
         budget: of the time that all layers take, the fraction that may be kept.
